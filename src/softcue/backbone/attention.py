@@ -1,0 +1,128 @@
+"""Attention over a stream: rows stand one after another without padding, heads are shared.
+
+Linear layers see one long row that holds every token once, so a pad costs nothing and a shared
+beginning costs one row. Only here, inside attention, are the segments laid side by side: a head's
+tokens see its prompt's prefix and themselves; a row's tail sees the prefix, its head and itself.
+The model calls `attend` through transformers' attention interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+NAME = "softcue"
+"""The name under which transformers knows this attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """S segments of a stream, padded to T tokens while attention runs (N tokens, KEYS keys each)."""
+
+    span: slice
+    """Where the N tokens of these segments stand in the stream."""
+    pad_ST: Tensor
+    """For each place, the token (0…N-1) that stands there; pads point to token 0."""
+    place_N: Tensor
+    """For each token, its place in the flattened [S * T]."""
+    bias: Tensor
+    """What may be seen: bool, or float where the family adds a bias; [S, 1 or heads, T, KEYS]."""
+    prompt_S: Tensor
+    head_S: Tensor | None
+    """Which segment of the level above comes first; None for heads themselves."""
+
+    def pad(self, stream_MHK: Tensor) -> Tensor:
+        """This level's tokens of the stream, side by side: [S, T, H, K]."""
+        own_NHK = stream_MHK[self.span]
+        padded = own_NHK.index_select(0, self.pad_ST.flatten())
+        return padded.unflatten(0, tuple(self.pad_ST.shape))
+
+    def unpad(self, padded_STHK: Tensor) -> Tensor:
+        """The way back: [N, H, K]."""
+        return padded_STHK.flatten(0, 1).index_select(0, self.place_N)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPlan:
+    """How the tokens of one stream see each other, the same in every layer."""
+
+    levels: tuple[Level, ...]
+    prefix_keys_TPHK: tuple[Tensor, ...]
+    """By layer; empty without key-value prompts."""
+    prefix_values_TPHK: tuple[Tensor, ...]
+    captured: list[tuple[Tensor, Tensor]] | None = field(default=None)
+    """If a list: every layer leaves its keys and values [N, H, K] here."""
+
+
+_active: ContextVar[AttentionPlan] = ContextVar("softcue_attention_plan")
+
+
+@contextmanager
+def following(plan: AttentionPlan) -> Iterator[None]:
+    """While this is open, the model's attention follows `plan`."""
+    token = _active.set(plan)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Transformers' attention interface: [1, heads, N, K] in, [1, N, heads, K] out."""
+    plan, layer = _active.get(), int(module.layer_idx)  # type: ignore[arg-type]
+    query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1) for x in (query, key, value))
+    if plan.captured is not None:
+        plan.captured.append((key_NHK, value_NHK))
+
+    outputs: list[Tensor] = []
+    above: tuple[Tensor, Tensor] | None = None
+    for level in plan.levels:
+        keys, values = [level.pad(key_NHK)], [level.pad(value_NHK)]
+        own = keys[0], values[0]
+        if level.head_S is not None and above is not None:
+            keys.insert(0, _for_segments(above[0], level.head_S))
+            values.insert(0, _for_segments(above[1], level.head_S))
+        if plan.prefix_keys_TPHK:
+            keys.insert(0, _for_segments(plan.prefix_keys_TPHK[layer], level.prompt_S))
+            values.insert(0, _for_segments(plan.prefix_values_TPHK[layer], level.prompt_S))
+        output_STHK = _attention(
+            level.pad(query_NHK), torch.cat(keys, dim=1), torch.cat(values, dim=1), level.bias, scaling
+        )
+        outputs.append(level.unpad(output_STHK))
+        above = own
+    return torch.cat(outputs)[None], None
+
+
+def _for_segments(keys_UPHK: Tensor, which_S: Tensor) -> Tensor:
+    """One block of keys for every segment; a single shared block is expanded, not copied."""
+    if keys_UPHK.shape[0] == 1:
+        return keys_UPHK.expand(which_S.shape[0], -1, -1, -1)
+    return keys_UPHK.index_select(0, which_S)
+
+
+def _attention(query_STHK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None) -> Tensor:
+    groups = query_STHK.shape[2] // keys.shape[2]
+    if groups > 1:
+        keys, values = (x.repeat_interleave(groups, dim=2) for x in (keys, values))
+    output_SHTK = scaled_dot_product_attention(
+        query_STHK.transpose(1, 2),
+        keys.transpose(1, 2),
+        values.transpose(1, 2),
+        attn_mask=bias,
+        scale=scaling,
+    )
+    return output_SHTK.transpose(1, 2)

@@ -1,0 +1,90 @@
+"""How a batch runs through the frozen model: heads once, tails unpadded, logits at labels only.
+
+The one way a batch runs, in training and in scoring. It equals the plain forward (every row in
+full, every logit), gradients included, whatever the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.scoring import LabelScores, Trie, gather_paths, trie_of
+from softcue.backbone.stream import lay_out
+from softcue.contracts import Batch, Choices, PromptBank
+
+LOGITS_AT_ONCE = 2**24
+"""Logits held at a time (64 MB in fp32): memory does not grow with positions times vocabulary."""
+
+
+def score_classes(lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
+    """Log-likelihood of every class's label after every row."""
+    return score_labels(lm, bank, batch, batch.choices)
+
+
+def score_targets(lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
+    """Log-likelihood of each row's own label, as a single class [B, 1]."""
+    targets = batch.target_B.tolist()
+    assert min(targets) >= 0, "an unlabelled row has no loss"
+    own = [(choices[target],) for choices, target in zip(batch.choices, targets, strict=True)]
+    return score_labels(lm, bank, batch, own)
+
+
+def score_labels(lm: FrozenLM, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> LabelScores:
+    """Log-likelihood of each row's choices after that row: one pass through the frozen model."""
+    tries = [trie_of(row) for row in choices]
+    stream = lay_out(
+        rows_of(batch, bank),
+        batch.prompt_B.tolist(),
+        tries,
+        num_prefix_positions=bank.num_prefix_positions,
+        alibi_slopes_H=lm.alibi_slopes_H,
+        device=lm.device,
+    )
+    hidden_MD = lm.hidden(stream, bank).index_select(0, stream.predicting_M)
+    return gather_paths(_edge_log_probs(lm, hidden_MD, tries), tries)
+
+
+def rows_of(batch: Batch, bank: PromptBank) -> list[tuple[int, ...]]:
+    """The batch's rows without their pads; keys and values already stand for leading virtual tokens."""
+    rows = [
+        tuple(ids[-count:]) if count else ()
+        for ids, count in zip(batch.ids_BT.tolist(), batch.real_BT.sum(1).tolist(), strict=True)
+    ]
+    if bank.num_prefix_positions == 0:
+        return rows
+    prefix = tuple(-1 - k for k in range(bank.num_prefix_positions))
+    without = [row[len(prefix) :] for row in rows]
+    assert all(row[: len(prefix)] == prefix and min(rest) >= 0 for row, rest in zip(rows, without, strict=True))
+    return without
+
+
+def _edge_log_probs(lm: FrozenLM, hidden_MD: Tensor, tries: Sequence[Trie]) -> Tensor:
+    """Log-probability of every trie edge, row after row: [E]."""
+    nodes, tokens, first = [], [], 0
+    for trie in tries:
+        nodes += [first + node for node in trie.edge_nodes]
+        tokens += trie.edge_tokens
+        first += len(trie.tokens) + 1
+    node_E = torch.tensor(nodes, device=hidden_MD.device)
+    token_E = torch.tensor(tokens, device=hidden_MD.device)
+
+    def some(hidden_mD: Tensor, node_e: Tensor, token_e: Tensor) -> Tensor:
+        return lm.logits(hidden_mD).log_softmax(dim=-1)[node_e, token_e]
+
+    at_once = max(1, LOGITS_AT_ONCE // lm.spec.vocab_size)
+    if len(hidden_MD) <= at_once:
+        return some(hidden_MD, node_E, token_E)
+    parts = []
+    order_E = node_E.argsort(stable=True)
+    for start in range(0, len(hidden_MD), at_once):
+        of_part = order_E[(node_E[order_E] >= start) & (node_E[order_E] < start + at_once)]
+        arguments = hidden_MD[start : start + at_once], node_E[of_part] - start, token_E[of_part]
+        # Recomputed in the backward pass, or every chunk's logits would be kept until then.
+        recompute = torch.is_grad_enabled() and hidden_MD.requires_grad
+        parts.append(checkpoint(some, *arguments, use_reentrant=False) if recompute else some(*arguments))
+    return torch.cat(parts)[order_E.argsort()]

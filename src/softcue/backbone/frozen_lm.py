@@ -1,0 +1,211 @@
+"""The frozen model: what a prompt may know of it, and every quirk of a model family.
+
+Nothing here trains. The weights take no gradient, the model stays in eval mode and in its own
+dtype; prompts and losses stay fp32.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.bloom.modeling_bloom import BloomAttention, BloomForCausalLM, _get_alibi_slopes
+
+from softcue.backbone.attention import NAME, AttentionPlan, attend, following
+from softcue.backbone.stream import Stream, lay_out
+from softcue.backbone.scoring import trie_of
+from softcue.contracts import BackboneSpec, PromptBank
+from softcue.errors import BackboneError
+
+AttentionInterface.register(NAME, attend)
+
+VERIFIED_FAMILIES = frozenset({"bloom", "llama", "gpt2"})
+"""Families whose plan is compared with the plain forward in our tests; others are at load."""
+
+
+class FrozenLM:
+    """A causal language model that runs streams of tokens and never changes.
+
+    Deliberately no `nn.Module`: what holds it neither saves nor trains it.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self._plain_attention = str(model.config._attn_implementation)
+        self._follow_plans()
+        self.spec = self._describe(name)
+        if model.config.model_type not in VERIFIED_FAMILIES and self.device.type != "meta":
+            self._compare_with_plain_forward()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are kept in."""
+        return self.model.dtype
+
+    @property
+    def alibi_slopes_H(self) -> Tensor | None:
+        """The slope of each head's linear bias, in families that have one (BLOOM)."""
+        if not isinstance(self.model, BloomForCausalLM):
+            return None
+        return _get_alibi_slopes(self.spec.num_attention_heads, self.device).to(self.dtype)
+
+    def to(self, device: torch.device | str) -> FrozenLM:
+        """The same object, its weights on `device`."""
+        cast(nn.Module, self.model).to(device)
+        return self
+
+    def hidden(self, stream: Stream, bank: PromptBank) -> Tensor:
+        """Final hidden state of every token of a stream: [N, D]."""
+        return self._run(self._embed(stream, bank), stream, bank, captured=None)
+
+    def logits(self, hidden_MD: Tensor) -> Tensor:
+        """Next-token logits, in fp32: [M, V]."""
+        head = cast(nn.Module, self.model.get_output_embeddings())
+        return cast(Tensor, head(hidden_MD)).float()
+
+    def key_values(self, embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [L, H, P, K] that embeddings leave in every layer, run from position 0."""
+        bank = PromptBank(embeddings_TPD=embeddings_PD[None].to(self.device))
+        row = tuple(-1 - k for k in range(len(embeddings_PD)))
+        # The plan wants something to predict; token 0 is read off, never run.
+        stream = self._lay_out([row], bank)
+        captured: list[tuple[Tensor, Tensor]] = []
+        with torch.no_grad():
+            self._run(self._embed(stream, bank), stream, bank, captured=captured)
+        keys_LHPK, values_LHPK = (
+            torch.stack([layer[which].transpose(0, 1) for layer in captured]).float() for which in (0, 1)
+        )
+        return keys_LHPK, values_LHPK
+
+    def _lay_out(self, rows: list[tuple[int, ...]], bank: PromptBank) -> Stream:
+        return lay_out(
+            rows,
+            [0] * len(rows),
+            [trie_of(((0,),))] * len(rows),
+            num_prefix_positions=bank.num_prefix_positions,
+            alibi_slopes_H=self.alibi_slopes_H,
+            device=self.device,
+        )
+
+    def _embed(self, stream: Stream, bank: PromptBank) -> Tensor:
+        """The frozen table where an id is a word, the row's prompt where it is a virtual token."""
+        table = cast(nn.Module, self.model.get_input_embeddings())
+        words_ND = cast(Tensor, table(stream.ids_N.clamp(min=0)))
+        virtual_I = (stream.ids_N < 0).nonzero().squeeze(1)
+        if len(virtual_I) == 0:
+            return words_ND
+        number_I = -1 - stream.ids_N[virtual_I]
+        assert bank.embeddings_TPD is not None, "the rows name virtual tokens that no prompt holds"
+        vectors_ID = bank.embeddings_TPD[stream.prompt_N[virtual_I], number_I].to(words_ND.dtype)
+        return words_ND.index_copy(0, virtual_I, vectors_ID)
+
+    def _run(
+        self,
+        embeddings_ND: Tensor,
+        stream: Stream,
+        bank: PromptBank,
+        captured: list[tuple[Tensor, Tensor]] | None,
+    ) -> Tensor:
+        plan = AttentionPlan(
+            levels=stream.levels,
+            prefix_keys_TPHK=self._by_layer(bank.keys_TLHPK),
+            prefix_values_TPHK=self._by_layer(bank.values_TLHPK),
+            captured=captured,
+        )
+        with following(plan):
+            output = self.model.base_model(
+                inputs_embeds=embeddings_ND[None],
+                use_cache=False,
+                return_dict=True,
+                **self._positions(stream.positions_N),
+            )
+        return cast(Tensor, output.last_hidden_state)[0]
+
+    def _by_layer(self, keys_TLHPK: Tensor | None) -> tuple[Tensor, ...]:
+        if keys_TLHPK is None:
+            return ()
+        return keys_TLHPK.to(self.dtype).transpose(2, 3).unbind(dim=1)
+
+    def _positions(self, positions_N: Tensor) -> dict[str, Tensor]:
+        # BLOOM has no positions but its bias, which the plan carries.
+        return {} if isinstance(self.model, BloomForCausalLM) else {"position_ids": positions_N[None]}
+
+    def _follow_plans(self) -> None:
+        if isinstance(self.model, BloomForCausalLM):
+            for module in self.model.modules():
+                if isinstance(module, BloomAttention):
+                    module.forward = MethodType(_bloom_attention, module)  # type: ignore[method-assign]
+        elif self.model._supports_attention_backend:
+            self.model.set_attn_implementation(NAME)
+        else:
+            raise BackboneError(
+                f"{type(self.model).__name__} does not use transformers' attention interface, so softcue "
+                f"cannot run it; choose a family that does (Llama, Qwen, Mistral, GPT-2, OPT, …) or BLOOM."
+            )
+
+    def _describe(self, name: str) -> BackboneSpec:
+        config = self.model.config.get_text_config()
+        num_heads = config.num_attention_heads
+        num_kv_heads = getattr(config, "num_key_value_heads", None) or num_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // num_heads
+        table = cast(nn.Embedding, self.model.get_input_embeddings())
+        return BackboneSpec(
+            name=name,
+            hidden_size=config.hidden_size,
+            num_layers=config.num_hidden_layers,
+            num_attention_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_size=head_size,
+            max_positions=_max_positions(config),
+            num_parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            embedding_VD=table.weight.detach(),
+            tokenize=self._tokenize,
+            key_values=self.key_values,
+        )
+
+    def _tokenize(self, text: str) -> list[int]:
+        return cast(list[int], self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _compare_with_plain_forward(self) -> None:
+        """Refuse a family whose forward the plan does not reproduce, before it spoils a result."""
+        ids = torch.arange(5, 17, device=self.device) % self.spec.vocab_size
+        rows = [tuple(ids[:8].tolist()), tuple(ids[:4].tolist() + ids[8:].tolist())]
+        with torch.no_grad():
+            stream = self._lay_out(rows, PromptBank())
+            ours = self.logits(self.hidden(stream, PromptBank()).index_select(0, stream.predicting_M))
+            self.model.set_attn_implementation(self._plain_attention)
+            plain = torch.cat([self.model(torch.tensor([row])).logits[:, -1] for row in rows]).float()
+            self.model.set_attn_implementation(NAME)
+        difference = (ours.log_softmax(-1) - plain.log_softmax(-1)).abs().max().item()
+        if not difference < (1e-3 if self.dtype == torch.float32 else 0.25):
+            raise BackboneError(
+                f"{type(self.model).__name__} gives log-probabilities {difference:.2g} apart between its own "
+                "forward and softcue's plan, so its results could not be trusted; choose another family."
+            )
+
+
+def _bloom_attention(
+    module: BloomAttention, hidden_states: Tensor, residual: Tensor, *_: object, **__: object
+) -> tuple[Tensor, None]:
+    """BLOOM's attention block, sending its heads through the plan instead of a full mask."""
+    query, key, value = module._reshape(module.query_key_value(hidden_states))
+    output_1NHK, _weights = attend(module, query, key, value, None, scaling=module.inv_norm_factor)
+    return residual + module.dense(output_1NHK.flatten(2)), None
+
+
+def _max_positions(config: object) -> int:
+    """Longest row the model can tell apart; ALiBi models name their training length seq_length."""
+    names = ("max_position_embeddings", "n_positions", "seq_length")
+    limits = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
+    window = getattr(config, "sliding_window", None)
+    # A row within the window is seen whole, which is what the plan assumes.
+    return min([*limits[:1], *([window] if isinstance(window, int) else [])], default=2048)

@@ -1,0 +1,115 @@
+"""Config to objects: the only place that instantiates."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.baselines.tfidf import TfidfLogisticRegression
+from softcue.contracts import BackboneSpec, SoftPrompt
+from softcue.data.datamodule import PromptData
+from softcue.data.template import Soft, Template
+from softcue.errors import ConfigError
+from softcue.learners import Learner, PromptLearner, TextBaseline
+from softcue.module import PromptModule
+
+
+def build_data(settings: DictConfig) -> PromptData:
+    """The task's rows under the prompt's layout, not yet read."""
+    data = settings.data
+    return PromptData(
+        source=instantiate(data.source),
+        task=instantiate(data.task),
+        layout=settings.prompt.layout,
+        splitter=instantiate(settings.split),
+        batch_size=data.batch_size,
+        eval_batch_size=data.eval_batch_size,
+        max_length=data.max_length,
+        padding=data.padding,
+        seed=settings.seed,
+        cache_dir=settings.paths.cache,
+        num_workers=data.num_workers,
+    )
+
+
+def build_learner(settings: DictConfig, data: PromptData) -> Learner:
+    """The method under study, ready to fit; `paths.run` must be set by now."""
+    method = instantiate(settings.prompt.method)
+    if isinstance(method, TfidfLogisticRegression):
+        return TextBaseline(classifier=method, data=data)
+    lm = build_backbone(settings)
+    prompt = build_prompt(settings, lm.spec, data.template)
+    data.encode(lm.tokenizer, lm.spec.max_positions)
+    module = PromptModule(
+        lm=lm,
+        prompt=prompt,
+        classes=data.task.classes,
+        objective=instantiate(settings.objective),
+        scoring=instantiate(settings.scoring),
+        optimizer=instantiate(settings.optimizer),
+        scheduler=instantiate(settings.scheduler),
+    )
+    return PromptLearner(module=module, data=data, trainer=build_trainer(settings, data))
+
+
+def build_backbone(settings: DictConfig) -> FrozenLM:
+    """The frozen model; loaded once for all runs of a process that ask for the same one."""
+    return _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True))
+
+
+@lru_cache(maxsize=1)
+def _backbone(settings_yaml: str) -> FrozenLM:
+    return cast(FrozenLM, instantiate(OmegaConf.create(settings_yaml)))
+
+
+def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
+    """The prompt at its start: as many virtual tokens as the final template holds."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    count = template.num_virtual_tokens
+    if count == 0:
+        prompt: SoftPrompt = instantiate(settings.prompt.method)()
+        return prompt
+    prompt = instantiate(settings.prompt.method)(spec=spec, num_virtual_tokens=count, generator=generator)
+    if prompt.in_layers and template.segments[0] != Soft(num_tokens=count):
+        raise ConfigError(
+            f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values in "
+            f'front of the row in every layer and can stand nowhere else; write "[soft:{count}]{{input}}".'
+        )
+    return prompt
+
+
+def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
+    """Lightning's Trainer with the configured callbacks and loggers."""
+    callbacks: list[Callback] = [instantiate(callback) for callback in settings.callbacks.values() if callback]
+    for callback in callbacks:
+        _expect_validation_metric(callback, has_validation=len(data.parts.validation) > 0)
+    loggers: list[Logger] = [instantiate(logger) for logger in (settings.logger or {}).values()]
+    for logger in loggers:
+        logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
+    trainer: Trainer = instantiate(settings.trainer, callbacks=callbacks, logger=loggers)
+    return trainer
+
+
+def _expect_validation_metric(callback: Callback, *, has_validation: bool) -> None:
+    """A run is steered by validation rows, never by test rows."""
+    monitor = getattr(callback, "monitor", None) if isinstance(callback, (Checkpoint, EarlyStopping)) else None
+    if monitor is None or monitor.startswith("train/"):
+        return
+    if not monitor.startswith("validation/"):
+        raise ConfigError(
+            f"callbacks monitor {monitor!r}; only validation/ metrics may choose a checkpoint or an end of "
+            "training, such as validation/macro_f1 or validation/loss."
+        )
+    if not has_validation:
+        raise ConfigError(
+            f"callbacks monitor {monitor!r}, but there are no validation rows; set split.num_validation, "
+            "or callbacks=default to train for trainer.max_epochs."
+        )

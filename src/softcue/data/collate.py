@@ -1,0 +1,74 @@
+"""Rows to batches: their order in an epoch, and padding on the left. B rows, T positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.utils.data import Sampler
+
+from softcue.contracts import Batch, Choices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a table, ready to batch: `target` is -1 without a label, `row` its place in the table."""
+
+    ids: Sequence[int]
+    target: int
+    prompt: int
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collator:
+    """Pads rows on the left to the batch's longest, or to a fixed number of positions."""
+
+    choices: Choices
+    padding: Literal["longest"] | int
+
+    def __call__(self, rows: Sequence[Row]) -> Batch:
+        """One batch, its rows in the given order."""
+        longest = max(len(row.ids) for row in rows)
+        width = longest if self.padding == "longest" else self.padding
+        assert width >= longest
+        # An id of 0 on padding: any vocabulary id would do, since real_BT says it is none.
+        ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
+        real_BT = torch.zeros(len(rows), width, dtype=torch.bool)
+        for at, row in enumerate(rows):
+            start = width - len(row.ids)
+            ids_BT[at, start:] = torch.tensor(row.ids, dtype=torch.long)
+            real_BT[at, start:] = True
+        return Batch(
+            ids_BT=ids_BT,
+            real_BT=real_BT,
+            choices=(self.choices,) * len(rows),
+            target_B=torch.tensor([row.target for row in rows]),
+            prompt_B=torch.tensor([row.prompt for row in rows]),
+            row_B=torch.tensor([row.row for row in rows]),
+        )
+
+
+class EpochShuffle(Sampler[int]):
+    """A fresh order every epoch, the same one for the same seed and epoch.
+
+    Lightning calls `set_epoch`; so a run that is resumed sees the rows in the order it would have had.
+    """
+
+    def __init__(self, *, num_rows: int, seed: int) -> None:
+        self._num_rows, self._seed, self._epoch = num_rows, seed, 0
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed)
+        for _ in range(self._epoch):
+            torch.randperm(self._num_rows, generator=generator)
+        yield from torch.randperm(self._num_rows, generator=generator).tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Turn to an epoch's order."""
+        self._epoch = epoch

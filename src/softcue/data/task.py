@@ -1,0 +1,89 @@
+"""A classification task: its columns in a hard template, its classes, and the words that stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from softcue.data import template
+from softcue.errors import ConfigError, TemplateError
+
+_RESERVED = ("id", "label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a config says of a task, checked as it is made.
+
+    `template` is a hard template such as `"Tweet text : {Tweet text} Label :"` and may hold
+    `[soft:n]`. `verbalizer` gives each class its label words without the leading space;
+    `end_token` adds the tokenizer's end token after them.
+    """
+
+    name: str
+    template: str
+    classes: tuple[str, ...]
+    verbalizer: Mapping[str, str]
+    end_token: bool
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "verbalizer", dict(self.verbalizer))
+        self._check_template()
+        self._check_classes()
+        self._check_verbalizer()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The text columns that the template uses."""
+        return template.parse(self.template, key=template.TASK_KEY).columns
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The label words in class order."""
+        return tuple(self.verbalizer[name] for name in self.classes)
+
+    def _check_template(self) -> None:
+        parsed = template.parse(self.template, key=template.TASK_KEY)
+        if not parsed.columns:
+            raise TemplateError(
+                f"{template.TASK_KEY} is {self.template!r} without any column, so all rows would be alike. "
+                "Name a column of the table, as in {Tweet text}."
+            )
+        for name in parsed.columns:
+            if name in _RESERVED:
+                raise TemplateError(
+                    f"{template.TASK_KEY} uses column {name!r}; {list(_RESERVED)} are kept for our own. "
+                    "Rename the column in the table."
+                )
+        template.check_end(parsed, key=template.TASK_KEY)
+
+    def _check_classes(self) -> None:
+        if len(self.classes) < 2:
+            raise ConfigError(
+                f"data.task.classes is {list(self.classes)}; a task needs at least 2 classes. Add the others."
+            )
+        for name in self.classes:
+            if self.classes.count(name) > 1:
+                raise ConfigError(f"data.task.classes names {name!r} more than once. Drop the repetition.")
+
+    def _check_verbalizer(self) -> None:
+        missing = [name for name in self.classes if name not in self.verbalizer]
+        excess = [name for name in self.verbalizer if name not in self.classes]
+        if missing or excess:
+            raise ConfigError(
+                f"data.task.verbalizer lacks {missing} and has {excess} beyond data.task.classes. "
+                "Give each class its label words, and nothing else."
+            )
+        for name, words in self.verbalizer.items():
+            if not words or words != words.strip():
+                raise ConfigError(
+                    f"data.task.verbalizer has {words!r} for class {name!r}; label words are not empty and "
+                    "have no space around them, since the leading space is added for you. Strip them."
+                )
+        for name, words in self.verbalizer.items():
+            if self.label_words.count(words) > 1:
+                raise ConfigError(
+                    f"data.task.verbalizer gives {words!r} to class {name!r} and to another. "
+                    "Give each class its own label words."
+                )

@@ -1,0 +1,153 @@
+"""Anything that learns from a run's labelled rows: a soft prompt, or a baseline to hold it against."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Protocol
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.progress import track
+
+from softcue.baselines.tfidf import TfidfLogisticRegression
+from softcue.contracts import PromptBank
+from softcue.data.datamodule import Part, PromptData
+from softcue.module import PromptModule
+from softcue.predictions import Predictions, predict
+from softcue.prompts.saved import bank_to_bytes
+from softcue.runs.atomic import write_atomic
+from softcue.runs.record import Parameters, Training
+from softcue.runs.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class Learner(Protocol):
+    """What an entry point asks of a method, with a language model or without."""
+
+    backbone: str | None
+    dtype: str | None
+
+    def fit(self) -> Training | None:
+        """Learn from the training rows; None if there is nothing to learn step by step."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """How much was trained, ships, and ran in all."""
+
+    def predict(self, part: Part) -> Predictions:
+        """Class probabilities for every row of a part."""
+
+    def ship(self, folder: RunFolder) -> None:
+        """Leave what a user takes away in the run's folder."""
+
+
+class PromptLearner:
+    """A soft prompt on a frozen model."""
+
+    def __init__(self, *, module: PromptModule, data: PromptData, trainer: Trainer) -> None:
+        self.module, self.data, self.trainer = module, data, trainer
+        self.backbone: str | None = module.lm.spec.name
+        self.dtype: str | None = str(module.lm.dtype).removeprefix("torch.")
+
+    @property
+    def parameters(self) -> Parameters:
+        trainable = sum(p.numel() for p in self.module.prompt.parameters() if p.requires_grad)
+        return Parameters(
+            trainable=trainable,
+            shipped=sum(tensor.numel() for tensor in self.bank().tensors().values()),
+            total=self.module.lm.spec.num_parameters + trainable,
+        )
+
+    def fit(self) -> Training | None:
+        log.info(parameters_line(self.parameters))
+        if self.parameters.trainable == 0:
+            return None
+        self.trainer.fit(self.module, datamodule=self.data)
+        best = _best_checkpoint(self.trainer)
+        if best is not None:
+            state = torch.load(best.best_model_path, weights_only=True, map_location=self.module.device)
+            self.module.load_state_dict(state["state_dict"])
+        return Training(
+            steps=self.trainer.global_step,
+            epochs=self.trainer.current_epoch,
+            monitor=best.monitor if best else None,
+            best_value=float(best.best_model_score) if best and best.best_model_score is not None else None,
+            best_step=int(state["global_step"]) if best else None,
+        )
+
+    def bank(self) -> PromptBank:
+        """The prompt as it ships: its encoder folded away, dropout off."""
+        prompt, was_training = self.module.prompt, self.module.prompt.training
+        with torch.no_grad():
+            folded = prompt.eval()().detach()
+        prompt.train(was_training)
+        return folded
+
+    def predict(self, part: Part) -> Predictions:
+        lm, loader = self.module.lm, self.data.eval_dataloader(part)
+        return predict(lm, self.bank(), track(loader, description=f"score {part}"), self.module.scoring)
+
+    def ship(self, folder: RunFolder) -> None:
+        bank, task = self.bank(), self.data.task
+        if not bank.tensors():
+            return
+        metadata = {
+            "backbone": self.module.lm.spec.name,
+            "layout": self.data.layout,
+            "task": task.name,
+            "template": task.template,
+            "verbalizer": json.dumps(dict(task.verbalizer)),
+        }
+        write_atomic(folder.prompt_path, bank_to_bytes(bank, metadata))
+
+
+class TextBaseline:
+    """A text classifier on the same rows."""
+
+    backbone: str | None = None
+    dtype: str | None = None
+
+    def __init__(self, *, classifier: TfidfLogisticRegression, data: PromptData) -> None:
+        self.classifier, self.data = classifier, data
+
+    @property
+    def parameters(self) -> Parameters:
+        count = self.classifier.num_parameters
+        return Parameters(trainable=count, shipped=count, total=count)
+
+    def fit(self) -> Training | None:
+        self.classifier.fit(self.data.texts("train"), self.data.targets("train"))
+        return None
+
+    def predict(self, part: Part) -> Predictions:
+        probability_BC = torch.from_numpy(self.classifier.probabilities(self.data.texts(part))).float()
+        count = len(probability_BC)
+        return Predictions(
+            row_B=torch.arange(count),
+            probability_BC=probability_BC,
+            target_B=torch.tensor(self.data.targets(part)),
+            nats_B=torch.full((count,), float("nan")),
+            num_tokens_B=torch.ones(count),
+        )
+
+    def ship(self, folder: RunFolder) -> None:
+        """A baseline is there to be compared, not to be shipped."""
+
+
+def parameters_line(parameters: Parameters) -> str:
+    """The line PEFT's tutorials print, to the letter."""
+    share = 100 * parameters.trainable / parameters.total
+    return (
+        f"trainable params: {parameters.trainable:,d} || "
+        f"all params: {parameters.total:,d} || trainable%: {share}"
+    )
+
+
+def _best_checkpoint(trainer: Trainer) -> ModelCheckpoint | None:
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.monitor and callback.best_model_path:
+            return callback
+    return None

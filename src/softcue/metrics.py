@@ -1,0 +1,68 @@
+"""What a run is judged by, the same for prompts and baselines."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.aggregation import MeanMetric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
+
+CALIBRATION_BINS = 15
+"""Equal-width bins of the expected calibration error (Guo et al. 2017)."""
+
+
+class LabelMetrics(torch.nn.Module):
+    """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the right label.
+
+    AUROC is one class against the rest, averaged over classes; it is NaN unless at least two
+    classes occur. Perplexity is per label token, NaN for a method without a language model.
+    """
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        super().__init__()
+        count = len(classes)
+        self.classes = classes
+        self.collection = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro"),
+                "macro_f1": MulticlassF1Score(count, average="macro"),
+                "f1": MulticlassF1Score(count, average="none"),
+                "calibration_error": MulticlassCalibrationError(count, n_bins=CALIBRATION_BINS),
+            }
+        )
+        self.auroc = MulticlassAUROC(count)
+        self.nats_per_token = MeanMetric(nan_strategy="ignore")
+        self.seen: set[int] = set()
+
+    def update(self, probability_BC: Tensor, target_B: Tensor, nats_B: Tensor, num_tokens_B: Tensor) -> None:
+        """Add rows: class probabilities, right classes, and the right label's nats and tokens."""
+        self.collection.update(probability_BC, target_B)
+        self.auroc.update(probability_BC, target_B)
+        self.nats_per_token.update(nats_B / num_tokens_B, weight=num_tokens_B)
+        self.seen.update(target_B.tolist())
+
+    def compute(self) -> dict[str, float]:
+        """Every metric over the rows since the last reset, by name."""
+        values = self.collection.compute()
+        by_class = values.pop("f1").tolist()
+        named = {name: float(value) for name, value in values.items()}
+        named |= {f"f1/{name}": value for name, value in zip(self.classes, by_class, strict=True)}
+        named["auroc"] = float(self.auroc.compute()) if len(self.seen) > 1 else math.nan
+        told = self.nats_per_token.update_called and float(self.nats_per_token.weight) > 0
+        named["perplexity"] = math.exp(min(float(self.nats_per_token.compute()), 700.0)) if told else math.nan
+        return named
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.collection.reset()
+        self.auroc.reset()
+        self.nats_per_token.reset()
+        self.seen.clear()

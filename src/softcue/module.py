@@ -1,0 +1,115 @@
+"""The LightningModule: a soft prompt in training around a frozen model.
+
+The frozen model is no submodule, so that Lightning neither saves it, nor casts it, nor puts it
+into training mode: checkpoints hold the prompt alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics.aggregation import MeanMetric
+from transformers import get_scheduler
+
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.contracts import Batch, SoftPrompt
+from softcue.errors import ConfigError, TrainingError
+from softcue.metrics import LabelMetrics
+from softcue.objectives import Objective, Scoring
+from softcue.predictions import predict_batch
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[..., LRScheduler]
+
+
+class PromptModule(LightningModule):
+    """Trains one soft prompt; `lm` stays as it is."""
+
+    def __init__(
+        self,
+        *,
+        lm: FrozenLM,
+        prompt: SoftPrompt,
+        classes: tuple[str, ...],
+        objective: Objective,
+        scoring: Scoring,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+    ) -> None:
+        super().__init__()
+        self.lm = lm
+        self.prompt = prompt
+        self.objective = objective
+        self.scoring = scoring
+        self.optimizer_factory = optimizer
+        self.scheduler_factory = scheduler
+        self.train_loss = MeanMetric()
+        self.validation_loss = MeanMetric()
+        self.validation_metrics = LabelMetrics(classes)
+
+    def on_fit_start(self) -> None:
+        if next(self.prompt.parameters()).dtype != torch.float32:
+            raise ConfigError(
+                f"trainer.precision={self.trainer.precision} casts the prompt itself, and bfloat16 rounds its "
+                "updates to nothing; set backbone.dtype=bfloat16 and trainer.precision=32-true or bf16-mixed."
+            )
+        self.lm.to(self.device)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        loss = self.objective(self.lm, self.prompt(), batch, self.scoring)
+        if not torch.isfinite(loss.mean):
+            raise TrainingError(
+                f"the loss is {loss.mean.item()} at step {self.global_step} with learning rate "
+                f"{self.learning_rate:g}; lower optimizer.lr, or add warm-up with scheduler.warmup_fraction=0.1."
+            )
+        self.train_loss.update(loss.mean.detach(), loss.weight)
+        self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
+        return loss.mean
+
+    def on_train_epoch_end(self) -> None:
+        # Weighted by label tokens: a mean of batch means would count a short last batch too much.
+        self.log("train/loss", self.train_loss.compute())
+        self.log("learning_rate", self.learning_rate)
+        self.train_loss.reset()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        bank = self.prompt()
+        loss = self.objective(self.lm, bank, batch, self.scoring)
+        self.validation_loss.update(loss.mean, loss.weight)
+        rows = predict_batch(self.lm, bank, batch, self.scoring)
+        self.validation_metrics.update(rows.probability_BC, rows.target_B, rows.nats_B, rows.num_tokens_B)
+
+    def on_validation_epoch_end(self) -> None:
+        values = {"loss": float(self.validation_loss.compute()), **self.validation_metrics.compute()}
+        self.log_dict({f"validation/{name}": value for name, value in values.items()})
+        self.validation_loss.reset()
+        self.validation_metrics.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer_factory(self.prompt.parameters())
+        scheduler = self.scheduler_factory(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def learning_rate(self) -> float:
+        """What the optimizer takes at this step."""
+        optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
+        return float(optimizer.param_groups[0]["lr"])
+
+
+def warmed_up(optimizer: Optimizer, *, total_steps: int, name: str, warmup_fraction: float) -> LRScheduler:
+    """A constant, linear or cosine schedule after a linear warm-up over a fraction of the steps."""
+    schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    return get_scheduler(
+        schedules[name],
+        optimizer,
+        num_warmup_steps=round(total_steps * warmup_fraction),
+        num_training_steps=total_steps,
+    )

@@ -1,0 +1,58 @@
+"""What is made small in training, and how label likelihoods become class probabilities."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from softcue.backbone.forward import score_classes, score_targets
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.scoring import LabelScores
+from softcue.contracts import Batch, PromptBank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """A class's score: its label's log-likelihood, summed or, `per_token`, averaged over tokens."""
+
+    per_token: bool
+
+    def scores_BC(self, scores: LabelScores) -> Tensor:
+        """One score for each class, in nats; their softmax is the class probability."""
+        return scores.mean_per_token_BC() if self.per_token else scores.log_likelihood_BC
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLoss:
+    """The loss of a batch, and how many units (label tokens, or rows) it is the mean of."""
+
+    mean: Tensor
+    weight: Tensor
+
+
+class Objective(ABC):
+    """A training loss."""
+
+    @abstractmethod
+    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+        """The loss of a labelled batch, in nats."""
+
+
+class LanguageModelLoss(Objective):
+    """Mean negative log-likelihood of the right label's tokens: loss falls on nothing else."""
+
+    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+        scores = score_targets(lm, bank, batch)
+        num_tokens = scores.num_tokens_BC.sum()
+        return BatchLoss(mean=-scores.log_likelihood_BC.sum() / num_tokens, weight=num_tokens)
+
+
+class ChoiceLoss(Objective):
+    """Cross-entropy of the right class among all classes, from their labels' scores."""
+
+    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+        scores_BC = scoring.scores_BC(score_classes(lm, bank, batch))
+        return BatchLoss(mean=cross_entropy(scores_BC, batch.target_B), weight=scores_BC.new_tensor(len(batch)))

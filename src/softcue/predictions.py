@@ -1,0 +1,78 @@
+"""Rows scored by a prompt: what a metric, a file of predictions and a later paired test need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from softcue.backbone.forward import score_classes
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.contracts import Batch, PromptBank
+from softcue.metrics import LabelMetrics
+from softcue.objectives import Scoring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """B rows' class probabilities, and how well the right label was expected.
+
+    `target_B` is -1 for rows without a label, and `nats_B` (the right label's negative
+    log-likelihood) NaN for those and for methods without a language model.
+    """
+
+    row_B: Tensor
+    probability_BC: Tensor
+    target_B: Tensor
+    nats_B: Tensor
+    num_tokens_B: Tensor
+
+    @property
+    def predicted_B(self) -> Tensor:
+        """The likeliest class of each row."""
+        return self.probability_BC.argmax(dim=1)
+
+    def metrics(self, classes: tuple[str, ...]) -> dict[str, float]:
+        """Every metric over these rows, all of which must have a label."""
+        judge = LabelMetrics(classes)
+        judge.update(self.probability_BC, self.target_B, self.nats_B, self.num_tokens_B)
+        return judge.compute()
+
+    def columns(self, classes: tuple[str, ...], ids: list[str]) -> dict[str, list[object]]:
+        """A table of these rows: id, label, prediction, nats, and a probability for each class."""
+        named = [classes[index] if index >= 0 else None for index in self.target_B.tolist()]
+        table: dict[str, list[object]] = {
+            "id": [ids[row] for row in self.row_B.tolist()],
+            "label": list(named),
+            "predicted": [classes[index] for index in self.predicted_B.tolist()],
+            "nats": self.nats_B.tolist(),
+        }
+        for index, name in enumerate(classes):
+            table[f"p({name})"] = self.probability_BC[:, index].tolist()
+        return table
+
+
+def predict_batch(lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> Predictions:
+    """Score a batch's classes."""
+    scores = score_classes(lm, bank, batch)
+    labelled_B = batch.target_B >= 0
+    own_B1 = batch.target_B.clamp(min=0)[:, None]
+    nats_B = -scores.log_likelihood_BC.gather(1, own_B1).squeeze(1)
+    return Predictions(
+        row_B=batch.row_B,
+        probability_BC=scoring.scores_BC(scores).softmax(dim=1),
+        target_B=batch.target_B,
+        nats_B=nats_B.masked_fill(~labelled_B, float("nan")),
+        num_tokens_B=scores.num_tokens_BC.gather(1, own_B1).squeeze(1),
+    )
+
+
+@torch.no_grad()
+def predict(lm: FrozenLM, bank: PromptBank, batches: Iterable[Batch], scoring: Scoring) -> Predictions:
+    """Score batches in any order; the rows come back in the order of their table."""
+    parts = [predict_batch(lm, bank, batch.to(lm.device), scoring) for batch in batches]
+    joined = {f.name: torch.cat([getattr(part, f.name).cpu() for part in parts]) for f in fields(Predictions)}
+    order = joined["row_B"].argsort()
+    return Predictions(**{name: tensor[order] for name, tensor in joined.items()})

@@ -1,0 +1,85 @@
+"""Prefix tuning (Li & Liang 2021, section 4): keys and values in front of the row, in every layer."""
+
+from __future__ import annotations
+
+from torch import Generator, Tensor, nn
+
+from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
+from softcue.prompts.initialisers import Initialiser
+from softcue.prompts.seeding import seeded
+
+
+class PrefixTuning(SoftPrompt):
+    """The keys and values are the parameters: P x 2 L H K of them.
+
+    With `through_backbone` the prefix starts as the keys and values that the initialiser's
+    embeddings leave in the frozen model, so at its first step it predicts just what prompt tuning
+    with the same initialiser does. Without, the initialiser draws the keys and values themselves.
+    """
+
+    in_layers = True
+
+    def __init__(
+        self,
+        *,
+        spec: BackboneSpec,
+        num_virtual_tokens: int,
+        generator: Generator,
+        initialiser: Initialiser,
+        through_backbone: bool,
+    ) -> None:
+        super().__init__()
+        width = spec.hidden_size if through_backbone else spec.key_value_width
+        start = initialiser.vectors(spec, num_tokens=num_virtual_tokens, width=width, generator=generator)
+        if through_backbone:
+            keys_LHPK, values_LHPK = spec.key_values(start)
+        else:
+            keys_LHPK, values_LHPK = as_key_values(start, spec)
+        self.keys_LHPK = nn.Parameter(keys_LHPK.contiguous())
+        self.values_LHPK = nn.Parameter(values_LHPK.contiguous())
+
+    def forward(self) -> PromptBank:
+        return PromptBank(keys_TLHPK=self.keys_LHPK[None], values_TLHPK=self.values_LHPK[None])
+
+
+class ProjectedPrefixTuning(SoftPrompt):
+    """A small embedding through an MLP gives the keys and values (section 4.3).
+
+    The embedding is as wide as one layer's keys, H K numbers; the MLP is Linear, Tanh, Linear.
+    """
+
+    in_layers = True
+
+    def __init__(
+        self,
+        *,
+        spec: BackboneSpec,
+        num_virtual_tokens: int,
+        generator: Generator,
+        initialiser: Initialiser,
+        hidden_size: int,
+    ) -> None:
+        super().__init__()
+        width = spec.num_kv_heads * spec.head_size
+        self.spec = spec
+        self.input_PE = nn.Parameter(
+            initialiser.vectors(spec, num_tokens=num_virtual_tokens, width=width, generator=generator)
+        )
+        with seeded(generator):
+            self.mlp = nn.Sequential(
+                nn.Linear(width, hidden_size),
+                nn.Tanh(),
+                nn.Linear(hidden_size, spec.key_value_width),
+            )
+
+    def forward(self) -> PromptBank:
+        flat_PW: Tensor = self.mlp(self.input_PE)
+        keys_LHPK, values_LHPK = as_key_values(flat_PW, self.spec)
+        return PromptBank(keys_TLHPK=keys_LHPK[None], values_TLHPK=values_LHPK[None])
+
+
+def as_key_values(flat_PW: Tensor, spec: BackboneSpec) -> tuple[Tensor, Tensor]:
+    """Each token's numbers [P, 2 L H K], layer by layer, keys before values: to [L, H, P, K] each."""
+    by_layer = flat_PW.unflatten(1, (spec.num_layers, 2, spec.num_kv_heads, spec.head_size))
+    keys_LHPK, values_LHPK = by_layer.permute(2, 1, 3, 0, 4).unbind(0)
+    return keys_LHPK, values_LHPK

@@ -1,0 +1,89 @@
+"""Where a run's numbers come from: package versions, the commit of the source, the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from softcue.runs.record import Git, Hardware
+
+PACKAGES = (
+    "softcue",
+    "torch",
+    "lightning",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scikit-learn",
+    "peft",
+)
+
+
+def versions() -> dict[str, str]:
+    """Python's version, and that of each installed package which can change a number."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(folder: Path) -> Git | None:
+    """The commit that `folder` is tracked at, dirty if anything under it differs or is new.
+
+    None where git does not track the folder, as in site-packages inside somebody's repository.
+    """
+    if not _git(folder, "ls-files", "."):
+        return None
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit:
+        return None
+    return Git(commit=commit, dirty=bool(_git(folder, "status", "--porcelain", ".")))
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # Inside a git hook, GIT_DIR and its kin would answer for another repository than the folder's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def hardware(*, threads: int, gpu: str | None) -> Hardware:
+    """This machine; the caller says what torch knows of it."""
+    return Hardware(
+        cpu=_cpu_name(),
+        cores=os.cpu_count() or 1,
+        memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
+        gpu=gpu,
+        threads=threads,
+    )
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def utc_now() -> str:
+    """The time of day for `started_at` and `finished_at`, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,111 @@
+"""The folder of a run, named by what determines its result, and the reading of many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from softcue.errors import RunError
+from softcue.runs.atomic import atomic_path, unwritable, write_atomic
+from softcue.runs.record import RunRecord
+
+RECORD = "record.json"
+
+
+class RunFolder:
+    """One run's files under `root`; the folder exists once `create` was called."""
+
+    def __init__(self, root: Path, run_id: str) -> None:
+        self.path = root / run_id
+
+    @property
+    def record_path(self) -> Path:
+        """What the run says about itself."""
+        return self.path / RECORD
+
+    @property
+    def prompt_path(self) -> Path:
+        """The prompt that ships."""
+        return self.path / "prompt.safetensors"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """Where a run that was cut off goes on from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def log_path(self) -> Path:
+        """What the run said while it ran."""
+        return self.path / "run.log"
+
+    def predictions_path(self, part: str) -> Path:
+        """The rows of one part as the run predicted them."""
+        return self.path / f"predictions_{part}.parquet"
+
+    def create(self) -> None:
+        """Make the folder; RunError where that cannot be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def record(self) -> RunRecord | None:
+        """The run's record, None before the first was written; RunError if it cannot be read."""
+        return _read(self.record_path) if self.record_path.exists() else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run has ended well, so that nothing is left to do."""
+        record = self.record()
+        return record is not None and record.status == "complete"
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write the record, in place of an earlier one."""
+        write_atomic(self.record_path, record.to_json())
+
+    def write_config(self, yaml_text: str) -> None:
+        """Keep the resolved config as the user would write it."""
+        write_atomic(self.path / "config.yaml", yaml_text)
+
+    def write_predictions(self, *, part: str, columns: Mapping[str, Sequence[object]]) -> None:
+        """Write one row per example of a part, from columns of equal length."""
+        table = pa.table({name: list(values) for name, values in columns.items()})
+        with atomic_path(self.predictions_path(part)) as temporary:
+            pq.write_table(table, temporary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The records under a folder, and one error for each that cannot be read."""
+
+    records: tuple[RunRecord, ...]
+    problems: tuple[RunError, ...]
+
+
+def list_records(root: Path) -> Listing:
+    """Read every `*/record.json` under `root`, in order of the folders' names.
+
+    A corrupt record becomes a problem and hides no other; folders without a record are none of
+    ours. A root that does not exist yet holds nothing.
+    """
+    records, problems = [], []
+    for path in sorted(root.glob(f"*/{RECORD}")):
+        try:
+            records.append(_read(path))
+        except RunError as problem:
+            problems.append(problem)
+    return Listing(records=tuple(records), problems=tuple(problems))
+
+
+def _read(path: Path) -> RunRecord:
+    try:
+        return RunRecord.from_json(path.read_bytes())
+    except (OSError, RunError) as error:
+        raise RunError(
+            f"{path} cannot be read ({error}). Delete {path.parent} and start the command again to "
+            "run it anew."
+        ) from error

@@ -1,0 +1,129 @@
+"""A run while it runs: its log, its clock, its memory, and the record it leaves whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from softcue.data.datamodule import Part, PromptData
+from softcue.learners import Learner
+from softcue.runs.memory import PeakMemory
+from softcue.runs.provenance import git_state, hardware, utc_now, versions
+from softcue.runs.record import Failure, RunRecord, Status, Times
+from softcue.runs.store import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """Opens a run's folder, and closes it with a record that says complete or failed.
+
+    A run that is killed, or stopped by Ctrl-C, leaves a record that says running.
+    """
+
+    def __init__(self, folder: RunFolder, settings: DictConfig, data: PromptData) -> None:
+        self.folder, self.settings, self.data = folder, settings, data
+        self.memory = PeakMemory()
+        self.seconds = {"setup_s": 0.0, "train_s": 0.0, "evaluate_s": 0.0}
+
+    def __enter__(self) -> Self:
+        self.folder.create()
+        self.log_file = logging.FileHandler(self.folder.log_path)
+        self.log_file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(self.log_file)
+        self.folder.write_config(OmegaConf.to_yaml(self.settings, resolve=True))
+        self.record = self._first_record()
+        self.folder.write_record(self.record)
+        log.info("run %s", self.folder.path)
+        self.memory.__enter__()
+        self.began = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.memory.__exit__(kind, error, trace)
+        if error is None:
+            self._close(status="complete")
+            log.info("%s is complete", self.folder.path)
+        elif isinstance(error, Exception):
+            log.error("%s failed: %s", self.folder.path, error)
+            self._close(status="failed", error=Failure(type=type(error).__name__, message=str(error)))
+        logging.getLogger().removeHandler(self.log_file)
+        self.log_file.close()
+
+    def set_up(self, learner: Learner) -> None:
+        """Everything is loaded: note what is about to run."""
+        self.seconds["setup_s"] = time.perf_counter() - self.began
+        self.record = replace(
+            self.record,
+            backbone=learner.backbone,
+            dtype=learner.dtype,
+            num_rows={part: len(self.data.ids(part)) for part in ("train", "validation", "test", "unlabelled")},
+            num_cut={str(part): count for part, count in self.data.num_cut.items()},
+        )
+
+    def train(self, learner: Learner) -> None:
+        """Fit the learner."""
+        with self._timing("train_s"):
+            training = learner.fit()
+        self.record = replace(self.record, training=training, parameters=learner.parameters)
+
+    def score(self, learner: Learner, part: Part) -> None:
+        """Predict a part's rows, keep them, and keep the metrics if the rows have labels."""
+        with self._timing("evaluate_s"):
+            predictions = learner.predict(part)
+        classes = self.data.task.classes
+        self.folder.write_predictions(part=part, columns=predictions.columns(classes, self.data.ids(part)))
+        if part == "unlabelled":
+            return
+        metrics = predictions.metrics(classes)
+        log.info("%s: macro-F1 %.3f, accuracy %.3f", part, metrics["macro_f1"], metrics["accuracy"])
+        self.record = replace(self.record, metrics={**self.record.metrics, part: dict(metrics)})
+
+    @contextmanager
+    def _timing(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+    def _close(self, *, status: Status, error: Failure | None = None) -> None:
+        gpu = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+        self.record = replace(
+            self.record,
+            status=status,
+            error=error,
+            finished_at=utc_now(),
+            times=Times(**self.seconds, total_s=time.perf_counter() - self.began),
+            peak_memory_mb=self.memory.reading(gpu=gpu),
+        )
+        self.folder.write_record(self.record)
+
+    def _first_record(self) -> RunRecord:
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        return RunRecord(
+            run_id=self.folder.path.name,
+            status="running",
+            method=self.settings.prompt.name,
+            task=self.data.task.name,
+            backbone=self.settings.backbone.name,
+            dtype=self.settings.backbone.dtype,
+            seed=self.settings.seed,
+            data_fingerprint=self.data.fingerprint,
+            started_at=utc_now(),
+            host=socket.gethostname(),
+            hardware=hardware(threads=torch.get_num_threads(), gpu=gpu),
+            git=git_state(Path(__file__).parent),
+            versions=versions(),
+            settings=cast(dict[str, Any], OmegaConf.to_container(self.settings, resolve=True)),
+        )

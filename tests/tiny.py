@@ -1,0 +1,128 @@
+"""Random models small enough for unit tests, and the plain forward they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from torch import Tensor
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.contracts import Batch, Choices, PromptBank
+
+FAMILIES = ("bloom", "llama", "gpt2")
+VOCABULARY, HIDDEN, LAYERS, HEADS = 50, 32, 3, 4
+
+
+def tiny_model(family: str) -> PreTrainedModel:
+    """A random model of a family, its weights spread widely enough for differences to show."""
+    torch.manual_seed(0)
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
+    model: PreTrainedModel
+    if family == "bloom":
+        model = BloomForCausalLM(
+            BloomConfig(vocab_size=VOCABULARY, hidden_size=HIDDEN, n_layer=LAYERS, n_head=HEADS, **special)
+        )
+    elif family == "llama":
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=HIDDEN,
+                intermediate_size=64,
+                num_hidden_layers=LAYERS,
+                num_attention_heads=HEADS,
+                num_key_value_heads=2,
+                max_position_embeddings=128,
+                **special,
+            )
+        )
+    else:
+        model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=VOCABULARY, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, n_positions=128, **special
+            )
+        )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.2)
+    return model.eval()
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Words w0 … w49, each its own id."""
+    words = {f"w{index}": index for index in range(VOCABULARY)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+def tiny_lm(family: str) -> FrozenLM:
+    """A tiny frozen model as softcue runs it."""
+    return FrozenLM(tiny_model(family), tiny_tokenizer(), name=f"tiny_{family}")
+
+
+def batch_of(
+    rows: Sequence[Sequence[int]],
+    choices: Choices,
+    *,
+    prompts: Sequence[int] | None = None,
+    targets: Sequence[int] | None = None,
+    width: int = 0,
+) -> Batch:
+    """Rows left-padded to the longest, or to `width`."""
+    width = max([width, *(len(row) for row in rows)])
+    ids = [[0] * (width - len(row)) + list(row) for row in rows]
+    real = [[False] * (width - len(row)) + [True] * len(row) for row in rows]
+    return Batch(
+        ids_BT=torch.tensor(ids),
+        real_BT=torch.tensor(real),
+        choices=(choices,) * len(rows),
+        target_B=torch.tensor(targets if targets is not None else [0] * len(rows)),
+        prompt_B=torch.tensor(prompts if prompts is not None else [0] * len(rows)),
+        row_B=torch.arange(len(rows)),
+    )
+
+
+def plain_log_likelihood(
+    model: PreTrainedModel,
+    bank: PromptBank,
+    rows: Sequence[Sequence[int]],
+    choices: Choices,
+    prompts: Sequence[int] | None = None,
+) -> Tensor:
+    """The oracle: every row and class alone, in full, through the model's own forward. [B, C]."""
+    prompts = prompts if prompts is not None else [0] * len(rows)
+    return torch.stack(
+        [
+            torch.stack([_plain(model, bank, list(row), list(label), prompt) for label in choices])
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
+    )
+
+
+def _plain(model: PreTrainedModel, bank: PromptBank, row: list[int], label: list[int], prompt: int) -> Tensor:
+    table_VD = model.get_input_embeddings().weight.detach()
+    if bank.embeddings_TPD is None:
+        embedded = [table_VD[token] for token in row + label]
+    else:
+        own_PD = bank.embeddings_TPD[prompt]
+        embedded = [own_PD[-1 - token] if token < 0 else table_VD[token] for token in row + label]
+    logits_TV = model(inputs_embeds=torch.stack(embedded)[None]).logits[0].float()
+    log_probs_TV = logits_TV.log_softmax(dim=-1)
+    return torch.stack(
+        [log_probs_TV[len(row) - 1 + step, token] for step, token in enumerate(label)]
+    ).sum()
