@@ -47,9 +47,9 @@ clean:  ## remove caches and build outputs; .venv and runs/ stay
 
 # The stamp goes first and comes back last, so a setup that was cut off is done again.
 $(INSTALLED): pyproject.toml constraints.txt requirements-data.txt
-	@rm -f $@
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
 	  f"softcue needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
+	@rm -f $@
 	@echo "setup 1/4: .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 	@echo "setup 2/4: torch"

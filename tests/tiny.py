@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
+    AutoConfig,
+    AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -25,41 +22,36 @@ from softcue.contracts import Batch, Choices, PromptBank
 
 FAMILIES = ("bloom", "llama", "gpt2")
 VOCABULARY, HIDDEN, LAYERS, HEADS = 50, 32, 3, 4
+OWN_SETTINGS: dict[str, dict[str, int]] = {
+    "bloom": {},
+    "llama": {"intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 128},
+    "gpt2": {"n_positions": 128},
+}
 
 
 def tiny_model(family: str) -> PreTrainedModel:
     """A random model of a family, its weights spread widely enough for differences to show."""
     torch.manual_seed(0)
-    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 3}
-    model: PreTrainedModel
-    if family == "bloom":
-        model = BloomForCausalLM(
-            BloomConfig(vocab_size=VOCABULARY, hidden_size=HIDDEN, n_layer=LAYERS, n_head=HEADS, **special)
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(
+            family,
+            vocab_size=VOCABULARY,
+            hidden_size=HIDDEN,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=3,
+            **OWN_SETTINGS[family],
         )
-    elif family == "llama":
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=HIDDEN,
-                intermediate_size=64,
-                num_hidden_layers=LAYERS,
-                num_attention_heads=HEADS,
-                num_key_value_heads=2,
-                max_position_embeddings=128,
-                **special,
-            )
-        )
-    else:
-        model = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=VOCABULARY, n_embd=HIDDEN, n_layer=LAYERS, n_head=HEADS, n_positions=128, **special
-            )
-        )
+    )
+    assert isinstance(model, PreTrainedModel)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.2)
-    return model.eval()
+    cast(nn.Module, model).eval()
+    return model
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
@@ -115,14 +107,14 @@ def plain_log_likelihood(
 
 
 def _plain(model: PreTrainedModel, bank: PromptBank, row: list[int], label: list[int], prompt: int) -> Tensor:
-    table_VD = model.get_input_embeddings().weight.detach()
+    table = model.get_input_embeddings()
+    assert isinstance(table, nn.Embedding)
+    table_VD = table.weight.detach()
     if bank.embeddings_TPD is None:
         embedded = [table_VD[token] for token in row + label]
     else:
         own_PD = bank.embeddings_TPD[prompt]
         embedded = [own_PD[-1 - token] if token < 0 else table_VD[token] for token in row + label]
-    logits_TV = model(inputs_embeds=torch.stack(embedded)[None]).logits[0].float()
+    logits_TV = cast(nn.Module, model)(inputs_embeds=torch.stack(embedded)[None]).logits[0].float()
     log_probs_TV = logits_TV.log_softmax(dim=-1)
-    return torch.stack(
-        [log_probs_TV[len(row) - 1 + step, token] for step, token in enumerate(label)]
-    ).sum()
+    return torch.stack([log_probs_TV[len(row) - 1 + step, token] for step, token in enumerate(label)]).sum()

@@ -80,15 +80,17 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
     prompt = instantiate(settings.prompt.method)(spec=spec, num_virtual_tokens=count, generator=generator)
     if prompt.in_layers and template.segments[0] != Soft(num_tokens=count):
         raise ConfigError(
-            f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values in "
-            f'front of the row in every layer and can stand nowhere else; write "[soft:{count}]{{input}}".'
+            f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values "
+            f'in front of the row in every layer and can stand nowhere else; write "[soft:{count}]{{input}}".'
         )
     return prompt
 
 
 def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
-    callbacks: list[Callback] = [instantiate(callback) for callback in settings.callbacks.values() if callback]
+    callbacks: list[Callback] = [
+        instantiate(callback) for callback in settings.callbacks.values() if callback
+    ]
     for callback in callbacks:
         _expect_validation_metric(callback, has_validation=len(data.parts.validation) > 0)
     loggers: list[Logger] = [instantiate(logger) for logger in (settings.logger or {}).values()]
@@ -100,7 +102,9 @@ def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
 
 def _expect_validation_metric(callback: Callback, *, has_validation: bool) -> None:
     """A run is steered by validation rows, never by test rows."""
-    monitor = getattr(callback, "monitor", None) if isinstance(callback, (Checkpoint, EarlyStopping)) else None
+    monitor = (
+        getattr(callback, "monitor", None) if isinstance(callback, (Checkpoint, EarlyStopping)) else None
+    )
     if monitor is None or monitor.startswith("train/"):
         return
     if not monitor.startswith("validation/"):

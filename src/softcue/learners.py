@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Protocol
+from collections.abc import Iterable
+from typing import Protocol, cast
 
 import torch
 from lightning import Trainer
@@ -12,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.progress import track
 
 from softcue.baselines.tfidf import TfidfLogisticRegression
-from softcue.contracts import PromptBank
+from softcue.contracts import Batch, PromptBank
 from softcue.data.datamodule import Part, PromptData
 from softcue.module import PromptModule
 from softcue.predictions import Predictions, predict
@@ -82,13 +83,14 @@ class PromptLearner:
         """The prompt as it ships: its encoder folded away, dropout off."""
         prompt, was_training = self.module.prompt, self.module.prompt.training
         with torch.no_grad():
-            folded = prompt.eval()().detach()
+            folded: PromptBank = prompt.eval()().detach()
         prompt.train(was_training)
         return folded
 
     def predict(self, part: Part) -> Predictions:
-        lm, loader = self.module.lm, self.data.eval_dataloader(part)
-        return predict(lm, self.bank(), track(loader, description=f"score {part}"), self.module.scoring)
+        batches = cast(Iterable[Batch], self.data.eval_dataloader(part))
+        shown = track(batches, description=f"score {part}")
+        return predict(self.module.lm, self.bank(), shown, self.module.scoring)
 
     def ship(self, folder: RunFolder) -> None:
         bank, task = self.bank(), self.data.task

@@ -57,8 +57,8 @@ class PromptModule(LightningModule):
     def on_fit_start(self) -> None:
         if next(self.prompt.parameters()).dtype != torch.float32:
             raise ConfigError(
-                f"trainer.precision={self.trainer.precision} casts the prompt itself, and bfloat16 rounds its "
-                "updates to nothing; set backbone.dtype=bfloat16 and trainer.precision=32-true or bf16-mixed."
+                f"trainer.precision={self.trainer.precision} casts the prompt itself, and bfloat16 rounds "
+                "its updates to nothing; set backbone.dtype=bfloat16 and trainer.precision=32-true or bf16-mixed."
             )
         self.lm.to(self.device)
 
@@ -67,7 +67,7 @@ class PromptModule(LightningModule):
         if not torch.isfinite(loss.mean):
             raise TrainingError(
                 f"the loss is {loss.mean.item()} at step {self.global_step} with learning rate "
-                f"{self.learning_rate:g}; lower optimizer.lr, or add warm-up with scheduler.warmup_fraction=0.1."
+                f"{self.learning_rate:g}; lower optimizer.lr, or warm up with scheduler.warmup_fraction=0.1."
             )
         self.train_loss.update(loss.mean.detach(), loss.weight)
         self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
@@ -94,7 +94,9 @@ class PromptModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer_factory(self.prompt.parameters())
-        scheduler = self.scheduler_factory(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        scheduler = self.scheduler_factory(
+            optimizer, total_steps=int(self.trainer.estimated_stepping_batches)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     @property
@@ -107,9 +109,10 @@ class PromptModule(LightningModule):
 def warmed_up(optimizer: Optimizer, *, total_steps: int, name: str, warmup_fraction: float) -> LRScheduler:
     """A constant, linear or cosine schedule after a linear warm-up over a fraction of the steps."""
     schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
-    return get_scheduler(
+    scheduler: LRScheduler = get_scheduler(
         schedules[name],
         optimizer,
         num_warmup_steps=round(total_steps * warmup_fraction),
         num_training_steps=total_steps,
     )
+    return scheduler

@@ -55,4 +55,6 @@ class ChoiceLoss(Objective):
 
     def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         scores_BC = scoring.scores_BC(score_classes(lm, bank, batch))
-        return BatchLoss(mean=cross_entropy(scores_BC, batch.target_B), weight=scores_BC.new_tensor(len(batch)))
+        return BatchLoss(
+            mean=cross_entropy(scores_BC, batch.target_B), weight=scores_BC.new_tensor(len(batch))
+        )

@@ -69,7 +69,9 @@ class Session:
             self.record,
             backbone=learner.backbone,
             dtype=learner.dtype,
-            num_rows={part: len(self.data.ids(part)) for part in ("train", "validation", "test", "unlabelled")},
+            num_rows={
+                part: len(self.data.ids(part)) for part in ("train", "validation", "test", "unlabelled")
+            },
             num_cut={str(part): count for part, count in self.data.num_cut.items()},
         )
 

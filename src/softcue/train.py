@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 from lightning import seed_everything
@@ -52,7 +53,7 @@ def run_folder(settings: DictConfig, data: PromptData) -> RunFolder:
     """Where this run belongs, named by what determines its result."""
     name = run_id(
         method=settings.prompt.name,
-        settings=OmegaConf.to_container(settings, resolve=True),
+        settings=cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)),
         data_fingerprint=data.fingerprint,
     )
     return RunFolder(Path(settings.paths.runs), name)

@@ -48,7 +48,11 @@ def test_scores_and_gradients_equal_the_plain_forward(family: str, layout: str) 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rows_that_wear_different_prompts_run_together(family: str) -> None:
-    bank, rows, worn = PromptBank(embeddings_TPD=prompt(num_prompts=3)), LAYOUTS["prefix"] * 2, [0, 2, 0, 1, 2, 2]
+    bank, rows, worn = (
+        PromptBank(embeddings_TPD=prompt(num_prompts=3)),
+        LAYOUTS["prefix"] * 2,
+        [0, 2, 0, 1, 2, 2],
+    )
     oracle = plain_log_likelihood(tiny_model(family), bank, rows, CHOICES, worn)
     ours = score_classes(tiny_lm(family), bank, batch_of(rows, CHOICES, prompts=worn)).log_likelihood_BC
     assert relative(ours, oracle) < CLOSE
@@ -125,4 +129,3 @@ def test_rows_of_different_tasks_keep_their_own_classes() -> None:
         alone = score_classes(lm, bank, batch_of([row], choices)).log_likelihood_BC[0]
         assert relative(scores[: len(choices)], alone) < CLOSE
         assert torch.isneginf(scores[len(choices) :]).all()
-

@@ -8,11 +8,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pandas as pd
 import pytest
 from huggingface_hub import constants
 
-from softcue.data import sources
+from softcue.data import sources, tables
 from softcue.data.pool import Pool
 from softcue.data.sources import AirlineComplaints, Raft, Table, normalise_tweet
 from softcue.data.task import Task
@@ -181,10 +182,21 @@ def test_an_unknown_subset_is_answered_with_all_eleven() -> None:
         Raft(subset="tweets", folder=None)
 
 
+@pytest.mark.parametrize("offline", [True, False])
 def test_an_unreachable_hub_is_answered_with_what_works_without(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, task: Task, offline: bool
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(DataError, match=r"experiment=quickstart .*data\.source\.folder="):
         Raft(subset="twitter_complaints", folder=None).load(task)
+
+
+def test_the_hub_codes_labels_as_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    label = datasets.ClassLabel(names=["Unlabeled", "complaint", "no complaint"])
+    features = datasets.Features({"ID": datasets.Value("int32"), "Label": label})
+    file = tmp_path / "0000.parquet"
+    datasets.Dataset.from_dict({"ID": [0, 1], "Label": [0, 2]}, features=features).to_parquet(str(file))
+    monkeypatch.setattr(tables, "hf_hub_download", lambda *_, **__: str(file))
+    assert list(tables.read_raft_from_hub("twitter_complaints", "train")["Label"]) == ["", "no complaint"]

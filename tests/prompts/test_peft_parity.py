@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from peft import (
     PeftModel,
     PrefixTuningConfig,
+    PromptLearningConfig,
     PromptEncoderConfig,
     PromptEncoderReparameterizationType,
     PromptTuningConfig,
@@ -45,12 +47,12 @@ ROWS_AND_TARGETS = {"bloom": (RAGGED, [0, 1, 0]), "llama": (EQUAL, [0, 0, 0])}
 class Method:
     """PEFT's config and our prompt, and which of their parameters are the same."""
 
-    theirs: Callable[[], object]
+    theirs: Callable[[], PromptLearningConfig]
     ours: Callable[[BackboneSpec], SoftPrompt]
     names: dict[str, str]
 
 
-def common(spec: BackboneSpec) -> dict[str, object]:
+def common(spec: BackboneSpec) -> dict[str, Any]:
     return {
         "spec": spec,
         "num_virtual_tokens": TOKENS,
@@ -59,11 +61,13 @@ def common(spec: BackboneSpec) -> dict[str, object]:
     }
 
 
-def their_config(kind: type, **settings: object) -> Callable[[], object]:
+def their_config(kind: type[PromptLearningConfig], **settings: Any) -> Callable[[], PromptLearningConfig]:
     return lambda: kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=TOKENS, **settings)
 
 
-LINEAR = {f"mlp_head.{layer}.{part}": f"mlp.{layer}.{part}" for layer in (0, 2, 4) for part in ("weight", "bias")}
+LINEAR = {
+    f"mlp_head.{layer}.{part}": f"mlp.{layer}.{part}" for layer in (0, 2, 4) for part in ("weight", "bias")
+}
 LSTM = {
     f"lstm_head.{part}_{kind}_l{layer}{way}": f"lstm.{part}_{kind}_l{layer}{way}"
     for part in ("weight", "bias")
@@ -74,12 +78,12 @@ LSTM = {
 METHODS = {
     "prompt tuning": Method(
         their_config(PromptTuningConfig),
-        lambda spec: PromptTuning(**common(spec)),  # type: ignore[arg-type]
+        lambda spec: PromptTuning(**common(spec)),
         {"embedding.weight": "embeddings_PD"},
     ),
     "P-tuning MLP": Method(
         their_config(PromptEncoderConfig, encoder_hidden_size=WIDTH),
-        lambda spec: PTuningMLP(**common(spec), hidden_size=WIDTH),  # type: ignore[arg-type]
+        lambda spec: PTuningMLP(**common(spec), hidden_size=WIDTH),
         {"embedding.weight": "input_PD", **LINEAR},
     ),
     "P-tuning LSTM": Method(
@@ -88,7 +92,7 @@ METHODS = {
             encoder_hidden_size=WIDTH,
             encoder_reparameterization_type=PromptEncoderReparameterizationType.LSTM,
         ),
-        lambda spec: PTuningLSTM(**common(spec), hidden_size=WIDTH, num_layers=2, dropout=0.0),  # type: ignore[arg-type]
+        lambda spec: PTuningLSTM(**common(spec), hidden_size=WIDTH, num_layers=2, dropout=0.0),
         {
             "embedding.weight": "input_PD",
             **LSTM,
@@ -97,12 +101,12 @@ METHODS = {
     ),
     "prefix tuning": Method(
         their_config(PrefixTuningConfig),
-        lambda spec: PrefixTuning(**common(spec), through_backbone=False),  # type: ignore[arg-type]
+        lambda spec: PrefixTuning(**common(spec), through_backbone=False),
         {},
     ),
     "projected prefix tuning": Method(
         their_config(PrefixTuningConfig, prefix_projection=True, encoder_hidden_size=WIDTH),
-        lambda spec: ProjectedPrefixTuning(**common(spec), hidden_size=WIDTH),  # type: ignore[arg-type]
+        lambda spec: ProjectedPrefixTuning(**common(spec), hidden_size=WIDTH),
         {
             "embedding.weight": "input_PE",
             **{f"transform.{at}.{part}": f"mlp.{at}.{part}" for at in (0, 2) for part in ("weight", "bias")},
@@ -133,9 +137,7 @@ class Pair:
         for at, label in enumerate(self.own_labels()):
             labels[at, -len(label) :] = torch.tensor(label)
         output = self.theirs(input_ids=ids, attention_mask=mask, labels=labels)
-        predicting = [
-            output.logits[at, -len(label) - 1 : -1] for at, label in enumerate(self.own_labels())
-        ]
+        predicting = [output.logits[at, -len(label) - 1 : -1] for at, label in enumerate(self.own_labels())]
         return torch.cat(predicting), output.loss
 
     def our_output(self) -> tuple[Tensor, Tensor]:
@@ -165,16 +167,16 @@ class Pair:
         if isinstance(self.prompt, PrefixTuning):
             flat = theirs["embedding.weight"].grad
             assert flat is not None
-            pairs = zip(as_key_values(flat, self.lm.spec), (self.prompt.keys_LHPK, self.prompt.values_LHPK), strict=True)
-            return [(their, our.grad) for their, our in pairs if our.grad is not None]
+            their_keys, their_values = as_key_values(flat, self.lm.spec)
+            found = [(their_keys, self.prompt.keys_LHPK.grad), (their_values, self.prompt.values_LHPK.grad)]
+            return [(their, our) for their, our in found if our is not None]
         names = METHODS_BY_TYPE[type(self.prompt)].names
-        found = [(theirs[their].grad, ours[our].grad) for their, our in names.items()]
-        return [(their, our) for their, our in found if their is not None and our is not None]
+        both = [(theirs[their].grad, ours[our].grad) for their, our in names.items()]
+        return [(their, our) for their, our in both if their is not None and our is not None]
 
 
-METHODS_BY_TYPE = dict(
-    zip((PromptTuning, PTuningMLP, PTuningLSTM, PrefixTuning, ProjectedPrefixTuning), METHODS.values(), strict=True)
-)
+TYPES = (PromptTuning, PTuningMLP, PTuningLSTM, PrefixTuning, ProjectedPrefixTuning)
+METHODS_BY_TYPE = dict(zip(TYPES, METHODS.values(), strict=True))
 
 
 def _rows(batch: Batch) -> list[list[int]]:
@@ -189,10 +191,9 @@ def make_pair(family: str, method: Method) -> Pair:
     encoder = dict(theirs.prompt_encoder["default"].named_parameters())
     with torch.no_grad():
         if isinstance(prompt, PrefixTuning):
-            for ours, their in zip(
-                (prompt.keys_LHPK, prompt.values_LHPK), as_key_values(encoder["embedding.weight"], lm.spec), strict=True
-            ):
-                ours.copy_(their)
+            keys_LHPK, values_LHPK = as_key_values(encoder["embedding.weight"], lm.spec)
+            prompt.keys_LHPK.copy_(keys_LHPK)
+            prompt.values_LHPK.copy_(values_LHPK)
         for their_name, our_name in method.names.items():
             dict(prompt.named_parameters())[our_name].copy_(encoder[their_name])
     rows, targets = ROWS_AND_TARGETS[family]

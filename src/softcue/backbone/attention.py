@@ -41,7 +41,7 @@ class Level:
         """This level's tokens of the stream, side by side: [S, T, H, K]."""
         own_NHK = stream_MHK[self.span]
         padded = own_NHK.index_select(0, self.pad_ST.flatten())
-        return padded.unflatten(0, tuple(self.pad_ST.shape))
+        return padded.view(*self.pad_ST.shape, *padded.shape[1:])
 
     def unpad(self, padded_STHK: Tensor) -> Tensor:
         """The way back: [N, H, K]."""
@@ -114,7 +114,9 @@ def _for_segments(keys_UPHK: Tensor, which_S: Tensor) -> Tensor:
     return keys_UPHK.index_select(0, which_S)
 
 
-def _attention(query_STHK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None) -> Tensor:
+def _attention(
+    query_STHK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
+) -> Tensor:
     groups = query_STHK.shape[2] // keys.shape[2]
     if groups > 1:
         keys, values = (x.repeat_interleave(groups, dim=2) for x in (keys, values))

@@ -56,7 +56,6 @@ def _convert(gguf: Path, target: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # The weights are plain floats now; save_pretrained refuses while the config says otherwise.
         del model.config.quantization_config
-        model.hf_quantizer = None
         model.save_pretrained(scratch)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
         scratch.rename(target)

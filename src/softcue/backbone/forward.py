@@ -59,13 +59,17 @@ def rows_of(batch: Batch, bank: PromptBank) -> list[tuple[int, ...]]:
         return rows
     prefix = tuple(-1 - k for k in range(bank.num_prefix_positions))
     without = [row[len(prefix) :] for row in rows]
-    assert all(row[: len(prefix)] == prefix and min(rest) >= 0 for row, rest in zip(rows, without, strict=True))
+    assert all(
+        row[: len(prefix)] == prefix and min(rest) >= 0 for row, rest in zip(rows, without, strict=True)
+    )
     return without
 
 
 def _edge_log_probs(lm: FrozenLM, hidden_MD: Tensor, tries: Sequence[Trie]) -> Tensor:
     """Log-probability of every trie edge, row after row: [E]."""
-    nodes, tokens, first = [], [], 0
+    nodes: list[int] = []
+    tokens: list[int] = []
+    first = 0
     for trie in tries:
         nodes += [first + node for node in trie.edge_nodes]
         tokens += trie.edge_tokens

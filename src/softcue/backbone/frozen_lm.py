@@ -11,12 +11,12 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.bloom.modeling_bloom import BloomAttention, BloomForCausalLM, _get_alibi_slopes
 
 from softcue.backbone.attention import NAME, AttentionPlan, attend, following
-from softcue.backbone.stream import Stream, lay_out
 from softcue.backbone.scoring import trie_of
+from softcue.backbone.stream import Stream, lay_out
 from softcue.contracts import BackboneSpec, PromptBank
 from softcue.errors import BackboneError
 
@@ -32,7 +32,7 @@ class FrozenLM:
     Deliberately no `nn.Module`: what holds it neither saves nor trains it.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, name: str) -> None:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self._plain_attention = str(model.config._attn_implementation)
@@ -44,12 +44,12 @@ class FrozenLM:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.model.device
+        return cast(torch.device, self.model.device)
 
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are kept in."""
-        return self.model.dtype
+        return cast(torch.dtype, self.model.dtype)
 
     @property
     def alibi_slopes_H(self) -> Tensor | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.backbone.frozen_lm import FrozenLM
@@ -56,7 +56,7 @@ def resolve_dtype(dtype: str) -> torch.dtype:
 
 def _fast_bfloat16() -> bool:
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -67,7 +67,11 @@ def _load(source: str, *, name: str, dtype: torch.dtype, revision: str = "main")
     except (OSError, ValueError) as error:
         first_line = (str(error).splitlines() or ["no message"])[0]
         raise BackboneError(f"{source} cannot be loaded as a causal language model: {first_line}") from error
-    assert isinstance(model, PreTrainedModel) and isinstance(tokenizer, PreTrainedTokenizerBase)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise BackboneError(
+            f"{source} has only the slow tokenizer {type(tokenizer).__name__}; softcue cuts texts by the "
+            "offsets that fast tokenizers give. Convert it with transformers and save it beside the model."
+        )
     lm = FrozenLM(model, tokenizer, name=name)
     log.info("%s: %s parameters, frozen, %s", name, f"{lm.spec.num_parameters:,}", dtype)
     return lm
@@ -87,7 +91,7 @@ def _expect_hub(repo: str, revision: str) -> None:
         HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise BackboneError(
-            f"the model hub cannot be reached for {repo} ({type(error).__name__}); run what is embedded with "
+            f"the model hub cannot be reached for {repo} ({type(error).__name__}); run what is embedded, "
             "backbone=smollm2_135m data=airline_complaints (experiment=quickstart is both), or give a "
             "downloaded copy with backbone=local backbone.path=FOLDER."
         ) from error

@@ -107,7 +107,9 @@ def gather_paths(edge_log_probs_E: Tensor, tries: list[Trie]) -> LabelScores:
         first += len(trie.edge_tokens)
     device = edge_log_probs_E.device
     sums = edge_log_probs_E.new_zeros(len(tries) * width)
-    sums = sums.index_add(0, torch.tensor(cells, device=device), edge_log_probs_E[torch.tensor(edge_ids, device=device)])
+    sums = sums.index_add(
+        0, torch.tensor(cells, device=device), edge_log_probs_E[torch.tensor(edge_ids, device=device)]
+    )
     missing = torch.tensor([[c >= len(trie.paths) for c in range(width)] for trie in tries], device=device)
     return LabelScores(
         log_likelihood_BC=sums.view(len(tries), width).masked_fill(missing, float("-inf")),

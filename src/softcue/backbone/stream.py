@@ -100,7 +100,9 @@ def lay_out(
     for level in (heads, tails):
         if level:
             size = sum(len(segment.all_ids) for segment in level)
-            levels.append(_level(level, heads, slice(first, first + size), num_prefix_positions, alibi_slopes_H, device))
+            levels.append(
+                _level(level, heads, slice(first, first + size), num_prefix_positions, alibi_slopes_H, device)
+            )
             first += size
     starts = torch.tensor([0, *(len(segment.all_ids) for segment in segments)]).cumsum(0).tolist()
     predicting = [
@@ -147,7 +149,9 @@ def _level(
         place_N=real_ST.flatten().nonzero().squeeze(1).to(device),
         bias=_bias(sees.to(device), key_positions.to(device), alibi_slopes_H),
         prompt_S=torch.tensor([segment.prompt for segment in segments], device=device),
-        head_S=torch.tensor([segment.head or 0 for segment in segments], device=device) if has_heads else None,
+        head_S=torch.tensor([segment.head or 0 for segment in segments], device=device)
+        if has_heads
+        else None,
     )
 
 

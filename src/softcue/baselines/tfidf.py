@@ -13,7 +13,9 @@ class TfidfLogisticRegression:
 
     def __init__(self, *, ngram_max: int, c: float, balanced: bool) -> None:
         self.vectorizer = TfidfVectorizer(ngram_range=(1, ngram_max), sublinear_tf=True)
-        self.classifier = LogisticRegression(C=c, class_weight="balanced" if balanced else None, max_iter=1000)
+        self.classifier = LogisticRegression(
+            C=c, class_weight="balanced" if balanced else None, max_iter=1000
+        )
 
     def fit(self, texts: list[str], targets: list[int]) -> None:
         """Learn from labelled texts."""

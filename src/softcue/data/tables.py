@@ -8,11 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import datasets
-import httpx
 import pandas as pd
 import pyarrow.parquet as pq
 from huggingface_hub import constants, get_session, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    HTTPError,  # of httpx or httpx2, whichever this hub client uses
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from softcue.errors import DataError
 
@@ -46,7 +49,7 @@ def _raft_file(filename: str) -> str:
         # Asked first, since the client's own download would retry for half a minute.
         get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT)
         return _from_hub(filename, only_cached=False)
-    except (httpx.TransportError, HfHubHTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
         raise DataError(
             f"ought/raft/{filename} is not cached and cannot be had from {constants.ENDPOINT}; run "
             "experiment=quickstart (data=airline_complaints backbone=smollm2_135m), which needs no network, "

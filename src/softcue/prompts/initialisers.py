@@ -75,7 +75,9 @@ class Text(Initialiser):
         _expect_embeddings(self, spec, width)
         ids = spec.tokenize(self.text)
         if not ids:
-            raise ConfigError(f"prompt.initialiser.text {self.text!r} has no tokens; give a few words of the task.")
+            raise ConfigError(
+                f"prompt.initialiser.text {self.text!r} has no tokens; give a few words of the task."
+            )
         return _embed(spec, [ids[index % len(ids)] for index in range(num_tokens)])
 
 
@@ -103,6 +105,6 @@ def _embed(spec: BackboneSpec, ids: list[int]) -> Tensor:
 def _expect_embeddings(initialiser: Initialiser, spec: BackboneSpec, width: int) -> None:
     if width != spec.hidden_size:
         raise ConfigError(
-            f"prompt.initialiser {type(initialiser).__name__} gives word embeddings of {spec.hidden_size} numbers, "
-            f"but this prompt starts from vectors of {width}; choose prompt/initialiser=random_normal."
+            f"prompt.initialiser {type(initialiser).__name__} gives word embeddings of {spec.hidden_size} "
+            f"numbers, but this prompt starts from vectors of {width}; choose prompt/initialiser=random_normal."
         )
