@@ -58,7 +58,7 @@ class PromptModule(LightningModule):
         if next(self.prompt.parameters()).dtype != torch.float32:
             raise ConfigError(
                 f"trainer.precision={self.trainer.precision} casts the prompt itself, and bfloat16 rounds "
-                "its updates to nothing; set backbone.dtype=bfloat16 and trainer.precision=32-true or bf16-mixed."
+                "its updates to nothing; set backbone.dtype=bfloat16 with trainer.precision=32-true instead."
             )
         self.lm.to(self.device)
 

@@ -15,9 +15,9 @@ import torch
 from peft import (
     PeftModel,
     PrefixTuningConfig,
-    PromptLearningConfig,
     PromptEncoderConfig,
     PromptEncoderReparameterizationType,
+    PromptLearningConfig,
     PromptTuningConfig,
     TaskType,
     get_peft_model,

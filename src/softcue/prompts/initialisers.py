@@ -106,5 +106,5 @@ def _expect_embeddings(initialiser: Initialiser, spec: BackboneSpec, width: int)
     if width != spec.hidden_size:
         raise ConfigError(
             f"prompt.initialiser {type(initialiser).__name__} gives word embeddings of {spec.hidden_size} "
-            f"numbers, but this prompt starts from vectors of {width}; choose prompt/initialiser=random_normal."
+            f"numbers, but this prompt starts from {width}; choose prompt/initialiser=random_normal."
         )
