@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
@@ -17,7 +18,7 @@ from softcue.baselines.tfidf import TfidfLogisticRegression
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.datamodule import PromptData
 from softcue.data.template import Soft, Template
-from softcue.errors import ConfigError
+from softcue.errors import ConfigError, SoftcueError
 from softcue.learners import Learner, PromptLearner, TextBaseline
 from softcue.module import PromptModule
 
@@ -26,10 +27,10 @@ def build_data(settings: DictConfig) -> PromptData:
     """The task's rows under the prompt's layout, not yet read."""
     data = settings.data
     return PromptData(
-        source=instantiate(data.source),
-        task=instantiate(data.task),
+        source=_make(data.source),
+        task=_make(data.task),
         layout=settings.prompt.layout,
-        splitter=instantiate(settings.split),
+        splitter=_make(settings.split),
         batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
         max_length=data.max_length,
@@ -42,7 +43,7 @@ def build_data(settings: DictConfig) -> PromptData:
 
 def build_learner(settings: DictConfig, data: PromptData) -> Learner:
     """The method under study, ready to fit; `paths.run` must be set by now."""
-    method = instantiate(settings.prompt.method)
+    method = _make(settings.prompt.method)
     if isinstance(method, TfidfLogisticRegression):
         return TextBaseline(classifier=method, data=data)
     lm = build_backbone(settings)
@@ -52,10 +53,10 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
         lm=lm,
         prompt=prompt,
         classes=data.task.classes,
-        objective=instantiate(settings.objective),
-        scoring=instantiate(settings.scoring),
-        optimizer=instantiate(settings.optimizer),
-        scheduler=instantiate(settings.scheduler),
+        objective=_make(settings.objective),
+        scoring=_make(settings.scoring),
+        optimizer=_make(settings.optimizer),
+        scheduler=_make(settings.scheduler),
     )
     return PromptLearner(module=module, data=data, trainer=build_trainer(settings, data))
 
@@ -67,7 +68,7 @@ def build_backbone(settings: DictConfig) -> FrozenLM:
 
 @lru_cache(maxsize=1)
 def _backbone(settings_yaml: str) -> FrozenLM:
-    return cast(FrozenLM, instantiate(OmegaConf.create(settings_yaml)))
+    return cast(FrozenLM, _make(OmegaConf.create(settings_yaml)))
 
 
 def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
@@ -75,9 +76,9 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
     generator = torch.Generator().manual_seed(settings.seed)
     count = template.num_virtual_tokens
     if count == 0:
-        prompt: SoftPrompt = instantiate(settings.prompt.method)()
+        prompt: SoftPrompt = _make(settings.prompt.method)()
         return prompt
-    prompt = instantiate(settings.prompt.method)(spec=spec, num_virtual_tokens=count, generator=generator)
+    prompt = _make(settings.prompt.method)(spec=spec, num_virtual_tokens=count, generator=generator)
     if prompt.in_layers and template.segments[0] != Soft(num_tokens=count):
         raise ConfigError(
             f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values "
@@ -88,15 +89,13 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
 
 def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
-    callbacks: list[Callback] = [
-        instantiate(callback) for callback in settings.callbacks.values() if callback
-    ]
+    callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
     for callback in callbacks:
         _expect_validation_metric(callback, has_validation=len(data.parts.validation) > 0)
-    loggers: list[Logger] = [instantiate(logger) for logger in (settings.logger or {}).values()]
+    loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
-    trainer: Trainer = instantiate(settings.trainer, callbacks=callbacks, logger=loggers)
+    trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
     return trainer
 
 
@@ -117,3 +116,13 @@ def _expect_validation_metric(callback: Callback, *, has_validation: bool) -> No
             f"callbacks monitor {monitor!r}, but there are no validation rows; set split.num_validation, "
             "or callbacks=default to train for trainer.max_epochs."
         )
+
+
+def _make(node: DictConfig, **settings: object) -> Any:
+    """Hydra's `instantiate`, with our own errors as they were raised."""
+    try:
+        return instantiate(node, **settings)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, SoftcueError):
+            raise error.__cause__ from None
+        raise

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol, cast
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
 from rich.progress import track
 
 from softcue.baselines.tfidf import TfidfLogisticRegression
@@ -41,8 +42,14 @@ class Learner(Protocol):
     def predict(self, part: Part) -> Predictions:
         """Class probabilities for every row of a part."""
 
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Tell the configured loggers, by names such as `test/macro_f1`."""
+
     def ship(self, folder: RunFolder) -> None:
         """Leave what a user takes away in the run's folder."""
+
+    def close(self, *, failed: bool) -> None:
+        """End what a run has opened, whether it went well or not."""
 
 
 class PromptLearner:
@@ -92,6 +99,17 @@ class PromptLearner:
         shown = track(batches, description=f"score {part}")
         return predict(self.module.lm, self.bank(), shown, self.module.scoring)
 
+    def log(self, metrics: Mapping[str, float]) -> None:
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(metrics), step=self.trainer.global_step)
+
+    def close(self, *, failed: bool) -> None:
+        for logger in self.trainer.loggers:
+            logger.finalize("failed" if failed else "success")
+            if isinstance(logger, WandbLogger):
+                # Lightning leaves the run open for the process's end, but a sweep goes on in it.
+                logger.experiment.finish(exit_code=int(failed))
+
     def ship(self, folder: RunFolder) -> None:
         bank, task = self.bank(), self.data.task
         if not bank.tensors():
@@ -134,6 +152,12 @@ class TextBaseline:
             nats_B=torch.full((count,), float("nan")),
             num_tokens_B=torch.ones(count),
         )
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """A baseline has no steps, so no curve to log; its record holds the metrics."""
+
+    def close(self, *, failed: bool) -> None:
+        """A baseline opens nothing."""
 
     def ship(self, folder: RunFolder) -> None:
         """A baseline is there to be compared, not to be shipped."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ CALIBRATION_BINS = 15
 class LabelMetrics(torch.nn.Module):
     """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the right label.
 
-    AUROC is one class against the rest, averaged over classes; it is NaN unless at least two
-    classes occur. Perplexity is per label token, NaN for a method without a language model.
+    AUROC is one class against the rest, averaged over the classes that occur; it is NaN unless two
+    do. Perplexity is per label token, NaN for a method without a language model.
     """
 
     def __init__(self, classes: tuple[str, ...]) -> None:
@@ -38,7 +39,7 @@ class LabelMetrics(torch.nn.Module):
                 "calibration_error": MulticlassCalibrationError(count, n_bins=CALIBRATION_BINS),
             }
         )
-        self.auroc = MulticlassAUROC(count)
+        self.auroc = MulticlassAUROC(count, average="none")
         self.nats_per_token = MeanMetric(nan_strategy="ignore")
         self.seen: set[int] = set()
 
@@ -55,10 +56,19 @@ class LabelMetrics(torch.nn.Module):
         by_class = values.pop("f1").tolist()
         named = {name: float(value) for name, value in values.items()}
         named |= {f"f1/{name}": value for name, value in zip(self.classes, by_class, strict=True)}
-        named["auroc"] = float(self.auroc.compute()) if len(self.seen) > 1 else math.nan
+        named["auroc"] = self._mean_auroc()
         told = self.nats_per_token.update_called and float(self.nats_per_token.weight) > 0
         named["perplexity"] = math.exp(min(float(self.nats_per_token.compute()), 700.0)) if told else math.nan
         return named
+
+    def _mean_auroc(self) -> float:
+        if len(self.seen) < 2:
+            return math.nan
+        with warnings.catch_warnings():
+            # torchmetrics warns of the classes that do not occur, and calls their AUROC 0.
+            warnings.filterwarnings("ignore", message="No positive samples in targets")
+            by_class_C = self.auroc.compute()
+        return float(by_class_C[sorted(self.seen)].mean())
 
     def reset(self) -> None:
         """Forget all rows."""

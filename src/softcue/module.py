@@ -64,11 +64,7 @@ class PromptModule(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.objective(self.lm, self.prompt(), batch, self.scoring)
-        if not torch.isfinite(loss.mean):
-            raise TrainingError(
-                f"the loss is {loss.mean.item()} at step {self.global_step} with learning rate "
-                f"{self.learning_rate:g}; lower optimizer.lr, or warm up with scheduler.warmup_fraction=0.1."
-            )
+        self._expect_finite(loss.mean, "the loss")
         self.train_loss.update(loss.mean.detach(), loss.weight)
         self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
         return loss.mean
@@ -78,6 +74,11 @@ class PromptModule(LightningModule):
         self.log("train/loss", self.train_loss.compute())
         self.log("learning_rate", self.learning_rate)
         self.train_loss.reset()
+
+    def on_train_end(self) -> None:
+        # The last update is followed by no loss that would show it.
+        for name, parameter in self.prompt.named_parameters():
+            self._expect_finite(parameter, f"the prompt's {name}")
 
     def validation_step(self, batch: Batch, _: int) -> None:
         bank = self.prompt()
@@ -98,6 +99,13 @@ class PromptModule(LightningModule):
             optimizer, total_steps=int(self.trainer.estimated_stepping_batches)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _expect_finite(self, values: Tensor, what: str) -> None:
+        if not torch.isfinite(values).all():
+            raise TrainingError(
+                f"{what} is no longer finite at step {self.global_step} with learning rate "
+                f"{self.learning_rate:g}; lower optimizer.lr, or warm up with scheduler.warmup_fraction=0.1."
+            )
 
     @property
     def learning_rate(self) -> float:

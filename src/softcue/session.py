@@ -34,6 +34,7 @@ class Session:
     def __init__(self, folder: RunFolder, settings: DictConfig, data: PromptData) -> None:
         self.folder, self.settings, self.data = folder, settings, data
         self.memory = PeakMemory()
+        self.learner: Learner | None = None
         self.seconds = {"setup_s": 0.0, "train_s": 0.0, "evaluate_s": 0.0}
 
     def __enter__(self) -> Self:
@@ -53,6 +54,8 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.memory.__exit__(kind, error, trace)
+        if self.learner is not None:
+            self.learner.close(failed=error is not None)
         if error is None:
             self._close(status="complete")
             log.info("%s is complete", self.folder.path)
@@ -64,6 +67,7 @@ class Session:
 
     def set_up(self, learner: Learner) -> None:
         """Everything is loaded: note what is about to run."""
+        self.learner = learner
         self.seconds["setup_s"] = time.perf_counter() - self.began
         self.record = replace(
             self.record,
@@ -91,6 +95,7 @@ class Session:
             return
         metrics = predictions.metrics(classes)
         log.info("%s: macro-F1 %.3f, accuracy %.3f", part, metrics["macro_f1"], metrics["accuracy"])
+        learner.log({f"{part}/{name}": value for name, value in metrics.items()})
         self.record = replace(self.record, metrics={**self.record.metrics, part: dict(metrics)})
 
     @contextmanager

@@ -16,6 +16,7 @@ from softcue.build import build_data, build_learner
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
+from softcue.errors import ConfigError
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
 from softcue.session import Session
@@ -26,17 +27,24 @@ log = logging.getLogger(__name__)
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="train")
 @run_app
 def main(settings: DictConfig) -> None:
+    """The Hydra app."""
+    train(settings)
+
+
+def train(settings: DictConfig) -> RunFolder:
     """Train a prompt, score it, leave a record; a complete run is not run again."""
+    expect_given(settings)
     settings.backbone.dtype = str(resolve_dtype(settings.backbone.dtype)).removeprefix("torch.")
     data = build_data(settings)
     data.load()
     folder = run_folder(settings, data)
     if folder.is_complete:
         log.info("%s is complete: nothing to do", folder.path)
-        return
+        return folder
     if settings.dry:
-        log.info("%s would run: %s", folder.path, data.parts)
-        return
+        counts = ", ".join(f"{len(data.ids(part))} {part} rows" for part in PARTS)
+        log.info("%s would run: %s", folder.path, counts)
+        return folder
     settings.paths.run = str(folder.path)
     _quiet()
     seed_everything(settings.seed, workers=True, verbose=False)
@@ -47,6 +55,14 @@ def main(settings: DictConfig) -> None:
         for part in parts_to_score(settings, data):
             session.score(learner, part)
         learner.ship(folder)
+    return folder
+
+
+def expect_given(settings: DictConfig) -> None:
+    """Name every setting that has no default and was not given, before anything is loaded."""
+    missing = sorted(OmegaConf.missing_keys(settings))
+    if missing:
+        raise ConfigError(f"{missing[0]} has no default; give it as {missing[0]}=... (missing: {missing}).")
 
 
 def run_folder(settings: DictConfig, data: PromptData) -> RunFolder:

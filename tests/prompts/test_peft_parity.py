@@ -149,6 +149,7 @@ class Pair:
             num_prefix_positions=bank.num_prefix_positions,
             alibi_slopes_H=self.lm.alibi_slopes_H,
             device=self.lm.device,
+            dtype=self.lm.dtype,
         )
         logits = self.lm.logits(self.lm.hidden(stream, bank)[stream.predicting_M])
         loss = LanguageModelLoss()(self.lm, bank, self.batch, Scoring(per_token=False))

@@ -55,7 +55,7 @@ def _convert(gguf: Path, target: Path) -> None:
     try:
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # The weights are plain floats now; save_pretrained refuses while the config says otherwise.
-        del model.config.quantization_config
+        del model.config.quantization_config, model.hf_quantizer
         model.save_pretrained(scratch)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
         scratch.rename(target)

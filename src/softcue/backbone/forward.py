@@ -44,6 +44,7 @@ def score_labels(lm: FrozenLM, bank: PromptBank, batch: Batch, choices: Sequence
         num_prefix_positions=bank.num_prefix_positions,
         alibi_slopes_H=lm.alibi_slopes_H,
         device=lm.device,
+        dtype=lm.dtype,
     )
     hidden_MD = lm.hidden(stream, bank).index_select(0, stream.predicting_M)
     return gather_paths(_edge_log_probs(lm, hidden_MD, tries), tries)

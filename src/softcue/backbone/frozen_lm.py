@@ -56,7 +56,7 @@ class FrozenLM:
         """The slope of each head's linear bias, in families that have one (BLOOM)."""
         if not isinstance(self.model, BloomForCausalLM):
             return None
-        return _get_alibi_slopes(self.spec.num_attention_heads, self.device).to(self.dtype)
+        return _get_alibi_slopes(self.spec.num_attention_heads, torch.device("cpu"))
 
     def to(self, device: torch.device | str) -> FrozenLM:
         """The same object, its weights on `device`."""
@@ -94,6 +94,7 @@ class FrozenLM:
             num_prefix_positions=bank.num_prefix_positions,
             alibi_slopes_H=self.alibi_slopes_H,
             device=self.device,
+            dtype=self.dtype,
         )
 
     def _embed(self, stream: Stream, bank: PromptBank) -> Tensor:

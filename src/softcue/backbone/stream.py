@@ -92,6 +92,7 @@ def lay_out(
     num_prefix_positions: int,
     alibi_slopes_H: Tensor | None,
     device: torch.device,
+    dtype: torch.dtype,
 ) -> Stream:
     """Plan a batch: which tokens run, where they stand, who sees whom."""
     heads, tails = split_heads(rows, prompts, tries, num_prefix_positions)
@@ -101,7 +102,15 @@ def lay_out(
         if level:
             size = sum(len(segment.all_ids) for segment in level)
             levels.append(
-                _level(level, heads, slice(first, first + size), num_prefix_positions, alibi_slopes_H, device)
+                _level(
+                    level,
+                    heads,
+                    slice(first, first + size),
+                    num_prefix_positions,
+                    alibi_slopes_H,
+                    device,
+                    dtype,
+                )
             )
             first += size
     starts = torch.tensor([0, *(len(segment.all_ids) for segment in segments)]).cumsum(0).tolist()
@@ -126,6 +135,7 @@ def _level(
     num_prefix_positions: int,
     alibi_slopes_H: Tensor | None,
     device: torch.device,
+    dtype: torch.dtype,
 ) -> Level:
     lengths_S = torch.tensor([len(segment.all_ids) for segment in segments])
     width = int(lengths_S.max())
@@ -147,7 +157,7 @@ def _level(
         span=span,
         pad_ST=pad_ST.to(device),
         place_N=real_ST.flatten().nonzero().squeeze(1).to(device),
-        bias=_bias(sees.to(device), key_positions.to(device), alibi_slopes_H),
+        bias=_bias(sees, key_positions, alibi_slopes_H, dtype).to(device),
         prompt_S=torch.tensor([segment.prompt for segment in segments], device=device),
         head_S=torch.tensor([segment.head or 0 for segment in segments], device=device)
         if has_heads
@@ -180,11 +190,12 @@ def _with_heads(
     return sees, torch.cat([positions_SH, positions_ST], dim=1)
 
 
-def _bias(sees: Tensor, key_positions: Tensor, alibi_slopes_H: Tensor | None) -> Tensor:
-    if alibi_slopes_H is None:
-        return sees[:, None]
-    # ALiBi (Press et al. 2022) counts from the segment's last key: softmax ignores what a query's
-    # keys share, and small numbers survive bfloat16.
-    distance_SK = key_positions - key_positions.amax(dim=1, keepdim=True)
-    distance = alibi_slopes_H[None, :, None, None] * distance_SK[:, None, None, :]
-    return distance.masked_fill(~sees[:, None], float("-inf"))
+def _bias(sees: Tensor, key_positions: Tensor, alibi_slopes_H: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What is added to the attention scores: [S, 1 or heads, T, KEYS]."""
+    bias = torch.zeros(sees.shape)[:, None]
+    if alibi_slopes_H is not None:
+        # ALiBi (Press et al. 2022) counts from the segment's last key: softmax ignores what a query's
+        # keys share, and small numbers survive bfloat16.
+        distance_SK = key_positions - key_positions.amax(dim=1, keepdim=True)
+        bias = bias + alibi_slopes_H[:, None, None] * distance_SK[:, None, None, :]
+    return bias.masked_fill(~sees[:, None], float("-inf")).to(dtype)

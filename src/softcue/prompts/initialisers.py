@@ -7,7 +7,7 @@ vector off the embedding manifold, such as a draw from N(0, 1), is the worst of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -85,12 +85,12 @@ class Text(Initialiser):
 class ClassLabels(Initialiser):
     """One token a class, the mean of its label's embeddings; the rest is sampled vocabulary."""
 
-    labels: Sequence[str]
+    verbalizer: Mapping[str, str]
     top: int | None
 
     def vectors(self, spec: BackboneSpec, *, num_tokens: int, width: int, generator: Generator) -> Tensor:
         _expect_embeddings(self, spec, width)
-        means = [_embed(spec, spec.tokenize(f" {label}")).mean(dim=0) for label in self.labels]
+        means = [_embed(spec, spec.tokenize(f" {label}")).mean(dim=0) for label in self.verbalizer.values()]
         rest = max(0, num_tokens - len(means))
         sampled_RD = SampledVocabulary(top=self.top).vectors(
             spec, num_tokens=rest, width=width, generator=generator

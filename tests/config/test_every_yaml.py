@@ -1,0 +1,78 @@
+"""Every YAML composes, and every `_target_` can be called with what stands beside it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from softcue.configs import CONFIG_PATH
+from tests.composing import options, train_config
+
+# Settings a user must give, with something to give.
+GIVEN = {
+    "backbone=local": ["backbone.path=model"],
+    "data=table": [
+        "data.task.name=mine",
+        "data.task.template='{text} :'",
+        "data.task.classes=[a,b]",
+        "data.task.verbalizer={a: a, b: b}",
+        "data.source.path=table.csv",
+    ],
+}
+GROUPS = sorted(
+    str(folder.relative_to(CONFIG_PATH))
+    for folder in CONFIG_PATH.rglob("*")
+    if folder.is_dir() and options(str(folder.relative_to(CONFIG_PATH)))
+)
+CHOICES = [
+    f"{group}={option}"
+    for group in GROUPS
+    if group not in ("hydra", "prompt/baseline")
+    for option in options(group)
+] + [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
+
+
+def nodes(config: object) -> Iterator[DictConfig]:
+    """Every mapping in a config that names a `_target_`."""
+    if isinstance(config, DictConfig):
+        if "_target_" in config:
+            yield config
+        for value in config.values():
+            yield from nodes(value)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_option_composes_and_its_targets_bind(choice: str) -> None:
+    config = train_config(choice, *GIVEN.get(choice, []))
+    config.paths.run = "runs/x"
+    OmegaConf.resolve(config)
+    assert OmegaConf.missing_keys(config) == set()
+    for node in nodes(config):
+        settings = {str(key): value for key, value in node.items() if not str(key).startswith("_")}
+        target = inspect.signature(get_object(node["_target_"]))
+        if node.get("_partial_", False):
+            target.bind_partial(**settings)
+        else:
+            target.bind(**settings)
+
+
+def test_all_groups_are_covered() -> None:
+    assert {"backbone", "data", "split", "prompt", "experiment", "sweep", "trainer"} <= set(GROUPS)
+
+
+def test_the_default_is_the_worked_example() -> None:
+    config = train_config()
+    assert config.backbone.repo == "bigscience/bloomz-560m"
+    assert config.data.source.subset == "twitter_complaints"
+    assert config.prompt.name == "prompt_tuning"
+
+
+def test_the_command_line_wins_over_an_experiment_and_an_experiment_over_a_group() -> None:
+    assert train_config("experiment=quickstart").split.num_test == 400
+    assert train_config("experiment=quickstart", "split.num_test=7").split.num_test == 7
+    assert train_config("experiment=quickstart").backbone.name == "smollm2_135m"
+    assert train_config("experiment=quickstart", "backbone=bloomz_3b").backbone.name == "bloomz_3b"

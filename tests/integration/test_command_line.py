@@ -1,0 +1,42 @@
+"""The command as a user meets it: help, one-line errors, exit codes, a sweep with a bad job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.conftest import CACHE
+
+
+def softcue_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "softcue.train", *arguments]
+    environment = {**os.environ, "SOFTCUE_CACHE": str(CACHE)}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_help_shows_the_groups_and_three_commands(tmp_path: Path) -> None:
+    shown = softcue_train("--help", cwd=tmp_path)
+    assert shown.returncode == 0
+    for choice in ("bloomz_1b1", "airline_complaints", "prefix_tuning_projected", "demo", "quickstart"):
+        assert choice in shown.stdout
+    assert sum(line.strip().startswith("softcue-train ") for line in shown.stdout.splitlines()) >= 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_worked_example_without_a_hub_says_in_one_line_what_runs_instead(tmp_path: Path) -> None:
+    ended = softcue_train(cwd=tmp_path)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "backbone=smollm2_135m" in line
+    assert "airline_complaints" in line
+
+
+def test_one_bad_job_of_a_sweep_stops_no_other(tmp_path: Path) -> None:
+    jobs = ["prompt=baseline/tfidf", "split.num_train=50,99999,40"]
+    ended = softcue_train("-m", "experiment=quickstart", *jobs, cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "split.num_train is 99999" in ended.stderr
+    assert len(list((tmp_path / "runs").glob("tfidf-*/record.json"))) == 2

@@ -1,0 +1,182 @@
+"""Real model, real tweets, real Trainer: each method for a few steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from softcue.build import build_backbone, build_data, build_prompt
+from softcue.errors import TrainingError
+from softcue.objectives import Scoring
+from softcue.predictions import predict
+from softcue.prompts.saved import load_bank
+from softcue.runs.store import RunFolder
+from softcue.train import train
+
+Quickstart = Callable[..., DictConfig]
+LEARNING = ["prompt_tuning", "prefix_tuning", "prefix_tuning_projected", "p_tuning", "p_tuning_lstm"]
+SUM = Scoring(per_token=False)
+
+
+def losses(folder: RunFolder) -> list[float]:
+    return [float(loss) for loss in pd.read_csv(folder.path / "metrics.csv")["train/loss"].dropna()]
+
+
+def weights_digest(settings: DictConfig) -> str:
+    digest = hashlib.sha256()
+    for tensor in build_backbone(settings).model.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("method", LEARNING)
+def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, method: str) -> None:
+    settings = quickstart(f"prompt={method}")
+    before = weights_digest(settings)
+    folder = train(settings)
+
+    by_epoch = losses(folder)
+    assert by_epoch[-1] < by_epoch[0]
+    assert weights_digest(settings) == before, "the frozen weights changed"
+    record = folder.record()
+    assert record is not None
+    assert record.status == "complete"
+    assert record.num_rows == {"train": 8, "validation": 0, "test": 16, "unlabelled": 0}
+    assert set(record.metrics) == {"train", "test"}
+    assert record.metrics["test"].keys() >= {
+        "accuracy",
+        "macro_f1",
+        "auroc",
+        "calibration_error",
+        "perplexity",
+    }
+    assert record.training is not None
+    assert record.training.steps == 6
+    assert record.parameters is not None
+    assert record.times is not None
+    assert record.times.train_s > 0
+    assert record.peak_memory_mb is not None
+    assert (record.backbone, record.dtype) == ("smollm2_135m", "float32")
+    assert record.settings["prompt"]["name"] == method
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning_lstm", "prefix_tuning"])
+def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
+    quickstart: Quickstart, method: str
+) -> None:
+    settings = quickstart(f"prompt={method}", "trainer.max_epochs=2")
+    folder = train(settings)
+    saved = pd.read_parquet(folder.predictions_path("test"))
+    lm, data = build_backbone(settings), build_data(settings)
+    data.encode(lm.tokenizer, lm.spec.max_positions)
+
+    state = torch.load(folder.checkpoint_path, weights_only=True)["state_dict"]
+    prompt = build_prompt(settings, lm.spec, data.template)
+    prompt.load_state_dict(
+        {name.removeprefix("prompt."): t for name, t in state.items() if "prompt." in name}
+    )
+    shipped, metadata = load_bank(folder.prompt_path)
+    with torch.no_grad():
+        folded = prompt.eval()().detach()
+    for bank in (folded, shipped):
+        again = predict(lm, bank, data.eval_dataloader("test"), SUM)  # type: ignore[arg-type]
+        assert again.columns(data.task.classes, data.ids("test")) == saved.to_dict(orient="list")
+    assert metadata["layout"] == settings.prompt.layout
+    assert metadata["backbone"] == "smollm2_135m"
+
+
+def test_a_checkpoint_holds_the_prompt_and_never_the_backbone(quickstart: Quickstart) -> None:
+    folder = train(quickstart("prompt=p_tuning", "trainer.max_epochs=1"))
+    names = torch.load(folder.checkpoint_path, weights_only=True)["state_dict"].keys()
+    assert {name for name in names if name.startswith("prompt.")} == {
+        "prompt.input_PD",
+        *(f"prompt.mlp.{layer}.{part}" for layer in (0, 2, 4) for part in ("weight", "bias")),
+    }
+    assert not [name for name in names if "lm." in name or "model." in name]
+
+
+def test_the_hard_prompt_and_tfidf_are_scored_on_the_same_rows(quickstart: Quickstart) -> None:
+    ids = []
+    for method in ("hard_prompt", "baseline/tfidf"):
+        folder = train(quickstart(f"prompt={method}"))
+        record = folder.record()
+        assert record is not None
+        assert record.training is None
+        ids.append(pd.read_parquet(folder.predictions_path("test"))["id"].tolist())
+        if method == "baseline/tfidf":
+            assert (record.backbone, record.metrics["test"]["perplexity"]) == (None, None)
+    assert ids[0] == ids[1]
+    assert len(ids[0]) == 16
+
+
+def test_a_complete_run_is_not_run_again(quickstart: Quickstart) -> None:
+    folder = train(quickstart("prompt=hard_prompt"))
+    first = folder.record_path.stat().st_mtime_ns
+    assert train(quickstart("prompt=hard_prompt")).path == folder.path
+    assert folder.record_path.stat().st_mtime_ns == first
+
+
+def test_a_dry_run_writes_nothing(quickstart: Quickstart, tmp_path: Path) -> None:
+    folder = train(quickstart("dry=true"))
+    assert not folder.path.exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_its_record_says_failed(quickstart: Quickstart) -> None:
+    settings = quickstart("prompt=prefix_tuning", "optimizer.lr=3e37", "scheduler=constant")
+    with pytest.raises(TrainingError, match=r"the loss is no longer finite at step 1 with .* 3e\+37; lower"):
+        train(settings)
+    failed = json.loads((Path(settings.paths.run) / "record.json").read_text())
+    assert failed["status"] == "failed"
+    assert failed["error"]["type"] == "TrainingError"
+    assert "optimizer.lr" in failed["error"]["message"]
+
+
+def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: Quickstart) -> None:
+    settings = quickstart(
+        "callbacks=early_stopping",
+        "callbacks.progress_bar=null",
+        "callbacks.early_stopping.patience=1",
+        "callbacks.early_stopping.monitor=validation/loss",
+        "callbacks.early_stopping.mode=min",
+        "split.num_validation=8",
+        "optimizer.lr=0.3",  # too high on purpose: the first epochs are the best
+    )
+    folder = train(settings)
+    record = folder.record()
+    assert record is not None
+    assert record.training is not None
+    assert record.training.monitor == "validation/loss"
+    curve = pd.read_csv(folder.path / "metrics.csv").dropna(subset=["validation/loss"])
+    best = curve.loc[curve["validation/loss"].idxmin()]
+    assert record.training.best_value == pytest.approx(best["validation/loss"])
+    nats = pd.read_parquet(folder.predictions_path("validation"))["nats"]
+    num_label_tokens = pd.read_parquet(folder.predictions_path("validation"))["label"].map(
+        {"complaint": 1, "no complaint": 2}
+    )
+    assert nats.sum() / num_label_tokens.sum() == pytest.approx(best["validation/loss"], rel=1e-4)
+
+
+def test_the_choice_loss_learns_too(quickstart: Quickstart) -> None:
+    by_epoch = losses(train(quickstart("objective=choice", "scoring=mean", "trainer.max_epochs=5")))
+    assert by_epoch[-1] < by_epoch[0]
+
+
+def test_wandb_is_offline_without_a_key_and_holds_config_metrics_and_summary(
+    quickstart: Quickstart, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    folder = train(quickstart("logger=[csv,wandb]", "trainer.max_epochs=2"))
+    (run_file,) = (folder.path / "wandb").glob("offline-run-*/run-*.wandb")
+    content = run_file.read_bytes()
+    for expected in (b"prompt_tuning", b"train/loss", b"learning_rate", b"test/macro_f1"):
+        assert expected in content

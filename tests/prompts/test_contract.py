@@ -1,0 +1,88 @@
+"""What every soft-prompt method owes, whatever it is: discovered from conf/prompt/*.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from softcue.backbone.forward import score_targets
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.build import build_prompt
+from softcue.contracts import PromptBank, SoftPrompt
+from softcue.data.template import compose
+from softcue.prompts.saved import bank_to_bytes, load_bank
+from tests.composing import options, train_config
+from tests.tiny import batch_of, tiny_lm
+
+TASK = "{Tweet text} :"
+METHODS = options("prompt")
+
+
+@pytest.fixture(scope="module")
+def lm() -> FrozenLM:
+    return tiny_lm("llama")
+
+
+def make(lm: FrozenLM, method: str, *overrides: str) -> SoftPrompt:
+    settings = train_config(f"prompt={method}", *overrides)
+    return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK))
+
+
+def num_virtual_tokens(method: str) -> int:
+    return compose(train_config(f"prompt={method}").prompt.layout, TASK).num_virtual_tokens
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_bank_has_as_many_virtual_tokens_as_the_layout(lm: FrozenLM, method: str) -> None:
+    prompt = make(lm, method)
+    bank = prompt()
+    assert bank.num_embeddings + bank.num_prefix_positions == num_virtual_tokens(method)
+    assert (bank.keys_TLHPK is not None) == prompt.in_layers
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_parameters_and_bank_are_fp32(lm: FrozenLM, method: str) -> None:
+    prompt = make(lm, method)
+    assert {p.dtype for p in prompt.parameters()} <= {torch.float32}
+    assert {t.dtype for t in prompt().tensors().values()} <= {torch.float32}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_parameter_learns(lm: FrozenLM, method: str) -> None:
+    prompt = make(lm, method)
+    virtual = [-1 - k for k in range(num_virtual_tokens(method))]
+    batch = batch_of([[*virtual, 5, 6], [*virtual, 5, 9, 8]], ((20, 21), (22,)), targets=[0, 1])
+    score_targets(lm, prompt(), batch).log_likelihood_BC.sum().backward() if virtual else None
+    assert [name for name, p in prompt.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_gives_the_same_start_and_another_seed_another(lm: FrozenLM, method: str) -> None:
+    def start(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed + 17)  # the global generator must not matter
+        return [p.detach() for p in make(lm, method, f"seed={seed}", *RANDOM.get(method, [])).parameters()]
+
+    first, again, other = start(0), start(0), start(1)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not first or any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+# Methods that start from a text start the same whatever the seed.
+RANDOM = {method: ["prompt/initialiser=random_normal"] for method in ("prompt_tuning", "prefix_tuning")}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_shipped_prompt_comes_back_to_the_bit(lm: FrozenLM, method: str, tmp_path: Path) -> None:
+    bank = make(lm, method)().detach()
+    (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": "tiny"}))
+    back, metadata = load_bank(tmp_path / "prompt.safetensors")
+    assert metadata == {"backbone": "tiny"}
+    assert back.tensors().keys() == bank.tensors().keys()
+    assert all(torch.equal(back.tensors()[name], tensor) for name, tensor in bank.tensors().items())
+
+
+def test_the_hard_prompt_alone_has_nothing_to_learn(lm: FrozenLM) -> None:
+    assert [m for m in METHODS if not list(make(lm, m).parameters())] == ["hard_prompt"]
+    assert make(lm, "hard_prompt")() == PromptBank()
