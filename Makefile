@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 # -qq: pip's progress and warnings away, its errors kept
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all lint format types clean
+.PHONY: help setup demo test test-all lint format types docs clean
 
 help:  ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ format: setup  ## let ruff mend and format the code
 
 types: setup  ## mypy, strict
 	@$(BIN)/mypy
+
+docs: setup  ## put the generated tables into README.md
+	@$(BIN)/python -m experiments.fill_readme
 
 clean:  ## remove caches and build outputs; .venv and runs/ stay
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -29,7 +29,9 @@ def computed(probability: Tensor, target: Tensor, *, nats: Tensor | None = None)
     metrics = LabelMetrics(CLASSES)
     for some in torch.arange(len(target)).split(7):  # uneven batches must not matter
         nan = torch.full((len(some),), math.nan)
-        metrics.update(probability[some], target[some], nan if nats is None else nats[some], torch.ones(len(some)))
+        metrics.update(
+            probability[some], target[some], nan if nats is None else nats[some], torch.ones(len(some))
+        )
     return metrics.compute()
 
 

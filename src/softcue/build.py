@@ -63,7 +63,9 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
 
 def build_backbone(settings: DictConfig) -> FrozenLM:
     """The frozen model; loaded once for all runs of a process that ask for the same one."""
-    return _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True))
+    lm = _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True))
+    lm.contexts.set_budget(settings.cache.budget_gb)
+    return lm
 
 
 @lru_cache(maxsize=1)

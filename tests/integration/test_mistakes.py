@@ -18,6 +18,7 @@ TABLE = [
     "data.task.classes=[a,b]",
     "data.task.verbalizer={a: a, b: b}",
 ]
+STOPPING = ["callbacks=early_stopping", "callbacks.progress_bar=null"]
 MISTAKES = {
     "a file that is not there": (
         [*TABLE, "data.source.path=gone.csv"],
@@ -36,12 +37,12 @@ MISTAKES = {
         r'prefix_tuning puts keys and values in front of the row .* write "\[soft:5\]\{input\}"',
     ),
     "a checkpoint chosen by test rows": (
-        ["callbacks=early_stopping", "callbacks.early_stopping.monitor=test/macro_f1", "split.num_validation=8"],
+        [*STOPPING, "callbacks.early_stopping.monitor=test/macro_f1", "split.num_validation=8"],
         r"callbacks monitor 'test/macro_f1'; only validation/ metrics",
     ),
     "early stopping without validation rows": (
-        ["callbacks=early_stopping"],
-        r"callbacks monitor 'validation/macro_f1', but there are no validation rows; set split\.num_validation",
+        STOPPING,
+        r"callbacks monitor 'validation/macro_f1', but there are no validation rows; set split\.num_val",
     ),
     "a setting that must be given": (
         ["backbone=local"],

@@ -24,9 +24,8 @@ from peft import (
 )
 from torch import Generator, Tensor, nn
 
-from softcue.backbone.forward import rows_of
+from softcue.backbone.forward import plan_rows
 from softcue.backbone.frozen_lm import FrozenLM
-from softcue.backbone.scoring import trie_of
 from softcue.backbone.stream import lay_out
 from softcue.contracts import BackboneSpec, Batch, Choices, SoftPrompt
 from softcue.objectives import LanguageModelLoss, Scoring
@@ -142,16 +141,9 @@ class Pair:
 
     def our_output(self) -> tuple[Tensor, Tensor]:
         bank = self.prompt()
-        stream = lay_out(
-            rows_of(self.batch, bank),
-            self.batch.prompt_B.tolist(),
-            [trie_of((label,)) for label in self.own_labels()],
-            num_prefix_positions=bank.num_prefix_positions,
-            alibi_slopes_H=self.lm.alibi_slopes_H,
-            device=self.lm.device,
-            dtype=self.lm.dtype,
-        )
-        logits = self.lm.logits(self.lm.hidden(stream, bank)[stream.predicting_M])
+        rows = plan_rows(self.batch, bank, [(label,) for label in self.own_labels()])
+        stream = lay_out(rows, self.lm.surroundings(bank))
+        logits = self.lm.logits(self.lm.hidden(stream, bank, None)[stream.predicting_M])
         loss = LanguageModelLoss()(self.lm, bank, self.batch, Scoring(per_token=False))
         return logits, loss.mean
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,9 @@ class Level:
     """Added to the scores: -inf where a key is not seen, and the family's own; [S, 1 or heads, T, KEYS]."""
     prompt_S: Tensor
     head_S: Tensor | None
-    """Which segment of the level above comes first; None for heads themselves."""
+    """Which segment of the level above comes first; None where no segment has one."""
+    sees_static: bool
+    """Whether segments have static contexts ahead of them."""
 
     def pad(self, stream_MHK: Tensor) -> Tensor:
         """This level's tokens of the stream, side by side: [S, T, H, K]."""
@@ -56,7 +58,9 @@ class AttentionPlan:
     prefix_keys_TPHK: tuple[Tensor, ...]
     """By layer; empty without key-value prompts."""
     prefix_values_TPHK: tuple[Tensor, ...]
-    captured: list[tuple[Tensor, Tensor]] | None = field(default=None)
+    static_SPL2HK: Tensor | None
+    """Keys and values of the tails' static contexts, padded to P tokens."""
+    captured: list[tuple[Tensor, Tensor]] | None
     """If a list: every layer leaves its keys and values [N, H, K] here."""
 
 
@@ -91,20 +95,25 @@ def attend(
     outputs: list[Tensor] = []
     above: tuple[Tensor, Tensor] | None = None
     for level in plan.levels:
-        keys, values = [level.pad(key_NHK)], [level.pad(value_NHK)]
-        own = keys[0], values[0]
+        own = level.pad(key_NHK), level.pad(value_NHK)
+        blocks = [*_ahead(plan, level, layer), own]
         if level.head_S is not None and above is not None:
-            keys.insert(0, _for_segments(above[0], level.head_S))
-            values.insert(0, _for_segments(above[1], level.head_S))
-        if plan.prefix_keys_TPHK:
-            keys.insert(0, _for_segments(plan.prefix_keys_TPHK[layer], level.prompt_S))
-            values.insert(0, _for_segments(plan.prefix_values_TPHK[layer], level.prompt_S))
-        output_STHK = _attention(
-            level.pad(query_NHK), torch.cat(keys, dim=1), torch.cat(values, dim=1), level.bias, scaling
-        )
-        outputs.append(level.unpad(output_STHK))
+            blocks.insert(-1, (_for_segments(above[0], level.head_S), _for_segments(above[1], level.head_S)))
+        keys, values = (torch.cat(block, dim=1) for block in zip(*blocks, strict=True))
+        outputs.append(level.unpad(_attention(level.pad(query_NHK), keys, values, level.bias, scaling)))
         above = own
     return torch.cat(outputs)[None], None
+
+
+def _ahead(plan: AttentionPlan, level: Level, layer: int) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values that are no tokens of the stream: the prompt's prefix, then static contexts."""
+    blocks = []
+    if plan.prefix_keys_TPHK:
+        both = plan.prefix_keys_TPHK[layer], plan.prefix_values_TPHK[layer]
+        blocks.append((_for_segments(both[0], level.prompt_S), _for_segments(both[1], level.prompt_S)))
+    if level.sees_static and plan.static_SPL2HK is not None:
+        blocks.append((plan.static_SPL2HK[:, :, layer, 0], plan.static_SPL2HK[:, :, layer, 1]))
+    return blocks
 
 
 def _for_segments(keys_UPHK: Tensor, which_S: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from softcue.backbone.frozen_lm import FrozenLM
 from softcue.backbone.scoring import LabelScores, Trie, gather_paths, trie_of
-from softcue.backbone.stream import lay_out
+from softcue.backbone.stream import RowPlan, common_beginning, lay_out
 from softcue.contracts import Batch, Choices, PromptBank
 
 LOGITS_AT_ONCE = 2**24
@@ -36,18 +36,29 @@ def score_targets(lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
 
 def score_labels(lm: FrozenLM, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> LabelScores:
     """Log-likelihood of each row's choices after that row: one pass through the frozen model."""
-    tries = [trie_of(row) for row in choices]
-    stream = lay_out(
-        rows_of(batch, bank),
-        batch.prompt_B.tolist(),
-        tries,
-        num_prefix_positions=bank.num_prefix_positions,
-        alibi_slopes_H=lm.alibi_slopes_H,
-        device=lm.device,
-        dtype=lm.dtype,
-    )
-    hidden_MD = lm.hidden(stream, bank).index_select(0, stream.predicting_M)
+    rows = plan_rows(batch, bank, choices)
+    stream = lay_out(rows, lm.surroundings(bank))
+    contexts = [row.static_ids for row in rows]
+    static = lm.contexts.side_by_side(contexts) if any(contexts) else None
+    hidden_MD = lm.hidden(stream, bank, static).index_select(0, stream.predicting_M)
+    tries = [row.trie for row in rows]
     return gather_paths(_edge_log_probs(lm, hidden_MD, tries), tries)
+
+
+def plan_rows(batch: Batch, bank: PromptBank, choices: Sequence[Choices]) -> list[RowPlan]:
+    """What to run of each row: after a static context worth keeping, if it begins with one."""
+    rows = rows_of(batch, bank)
+    # Words that all rows share are a head, run once a step: less than fetching them for every row.
+    num_shared = len(common_beginning(rows))
+    return [
+        RowPlan(
+            ids=ids,
+            prompt=prompt,
+            trie=trie_of(row_choices),
+            num_static=leading if (leading := _num_leading_words(ids)) > num_shared else 0,
+        )
+        for ids, prompt, row_choices in zip(rows, batch.prompt_B.tolist(), choices, strict=True)
+    ]
 
 
 def rows_of(batch: Batch, bank: PromptBank) -> list[tuple[int, ...]]:
@@ -64,6 +75,11 @@ def rows_of(batch: Batch, bank: PromptBank) -> list[tuple[int, ...]]:
         row[: len(prefix)] == prefix and min(rest) >= 0 for row, rest in zip(rows, without, strict=True)
     )
     return without
+
+
+def _num_leading_words(ids: tuple[int, ...]) -> int:
+    """Words ahead of the first virtual token; 0 in a row that has none and so trains nothing."""
+    return next((place for place, token in enumerate(ids) if token < 0), 0)
 
 
 def _edge_log_probs(lm: FrozenLM, hidden_MD: Tensor, tries: Sequence[Trie]) -> Tensor:

@@ -6,6 +6,7 @@ dtype; prompts and losses stay fp32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MethodType
 from typing import cast
 
@@ -16,7 +17,8 @@ from transformers.models.bloom.modeling_bloom import BloomAttention, BloomForCau
 
 from softcue.backbone.attention import NAME, AttentionPlan, attend, following
 from softcue.backbone.scoring import trie_of
-from softcue.backbone.stream import Stream, lay_out
+from softcue.backbone.static_context import StaticContexts
+from softcue.backbone.stream import RowPlan, Stream, Surroundings, lay_out
 from softcue.contracts import BackboneSpec, PromptBank
 from softcue.errors import BackboneError
 
@@ -37,6 +39,7 @@ class FrozenLM:
         self.tokenizer = tokenizer
         self._plain_attention = str(model.config._attn_implementation)
         self._follow_plans()
+        self.contexts = StaticContexts(lambda rows: self._capture(rows, PromptBank()))
         self.spec = self._describe(name)
         if model.config.model_type not in VERIFIED_FAMILIES and self.device.type != "meta":
             self._compare_with_plain_forward()
@@ -52,8 +55,7 @@ class FrozenLM:
         return cast(torch.dtype, self.model.dtype)
 
     @property
-    def alibi_slopes_H(self) -> Tensor | None:
-        """The slope of each head's linear bias, in families that have one (BLOOM)."""
+    def _alibi_slopes_H(self) -> Tensor | None:
         if not isinstance(self.model, BloomForCausalLM):
             return None
         return _get_alibi_slopes(self.spec.num_attention_heads, torch.device("cpu"))
@@ -63,9 +65,18 @@ class FrozenLM:
         cast(nn.Module, self.model).to(device)
         return self
 
-    def hidden(self, stream: Stream, bank: PromptBank) -> Tensor:
+    def surroundings(self, bank: PromptBank) -> Surroundings:
+        """What rows that wear this bank's prompts stand in."""
+        return Surroundings(
+            num_prefix_positions=bank.num_prefix_positions,
+            alibi_slopes_H=self._alibi_slopes_H,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def hidden(self, stream: Stream, bank: PromptBank, static_SPL2HK: Tensor | None) -> Tensor:
         """Final hidden state of every token of a stream: [N, D]."""
-        return self._run(self._embed(stream, bank), stream, bank, captured=None)
+        return self._run(self._embed(stream, bank), stream, bank, static_SPL2HK=static_SPL2HK, captured=None)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Next-token logits, in fp32: [M, V]."""
@@ -75,27 +86,24 @@ class FrozenLM:
     def key_values(self, embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [L, H, P, K] that embeddings leave in every layer, run from position 0."""
         bank = PromptBank(embeddings_TPD=embeddings_PD[None].to(self.device))
-        row = tuple(-1 - k for k in range(len(embeddings_PD)))
-        # The plan wants something to predict; token 0 is read off, never run.
-        stream = self._lay_out([row], bank)
-        captured: list[tuple[Tensor, Tensor]] = []
-        with torch.no_grad():
-            self._run(self._embed(stream, bank), stream, bank, captured=captured)
-        keys_LHPK, values_LHPK = (
-            torch.stack([layer[which].transpose(0, 1) for layer in captured]).float() for which in (0, 1)
-        )
+        (keys_values_PL2HK,) = self._capture([tuple(-1 - k for k in range(len(embeddings_PD)))], bank)
+        keys_LHPK, values_LHPK = keys_values_PL2HK.float().permute(2, 1, 3, 0, 4).unbind(0)
         return keys_LHPK, values_LHPK
 
-    def _lay_out(self, rows: list[tuple[int, ...]], bank: PromptBank) -> Stream:
-        return lay_out(
-            rows,
-            [0] * len(rows),
-            [trie_of(((0,),))] * len(rows),
-            num_prefix_positions=bank.num_prefix_positions,
-            alibi_slopes_H=self.alibi_slopes_H,
-            device=self.device,
-            dtype=self.dtype,
-        )
+    @torch.no_grad()
+    def _capture(self, rows: Sequence[tuple[int, ...]], bank: PromptBank) -> list[Tensor]:
+        """Keys and values that each row leaves in every layer: [P, L, 2, H, K]."""
+        stream = self._lay_out(rows, bank)
+        captured: list[tuple[Tensor, Tensor]] = []
+        self._run(self._embed(stream, bank), stream, bank, static_SPL2HK=None, captured=captured)
+        stacked_NL2HK = torch.stack([torch.stack(both, dim=1) for both in captured], dim=1)
+        return [torch.cat([stacked_NL2HK[head], stacked_NL2HK[tail]]) for head, tail in stream.row_spans]
+
+    def _lay_out(self, rows: Sequence[tuple[int, ...]], bank: PromptBank) -> Stream:
+        """Plain rows: the plan wants something to predict, so token 0 is read off, and never run."""
+        anything = trie_of(((0,),))
+        plans = [RowPlan(ids=ids, prompt=0, trie=anything, num_static=0) for ids in rows]
+        return lay_out(plans, self.surroundings(bank))
 
     def _embed(self, stream: Stream, bank: PromptBank) -> Tensor:
         """The frozen table where an id is a word, the row's prompt where it is a virtual token."""
@@ -114,12 +122,15 @@ class FrozenLM:
         embeddings_ND: Tensor,
         stream: Stream,
         bank: PromptBank,
+        *,
+        static_SPL2HK: Tensor | None,
         captured: list[tuple[Tensor, Tensor]] | None,
     ) -> Tensor:
         plan = AttentionPlan(
             levels=stream.levels,
             prefix_keys_TPHK=self._by_layer(bank.keys_TLHPK),
             prefix_values_TPHK=self._by_layer(bank.values_TLHPK),
+            static_SPL2HK=static_SPL2HK,
             captured=captured,
         )
         with following(plan):
@@ -182,7 +193,7 @@ class FrozenLM:
         rows = [tuple(ids[:8].tolist()), tuple(ids[:4].tolist() + ids[8:].tolist())]
         with torch.no_grad():
             stream = self._lay_out(rows, PromptBank())
-            ours = self.logits(self.hidden(stream, PromptBank()).index_select(0, stream.predicting_M))
+            ours = self.logits(self.hidden(stream, PromptBank(), None).index_select(0, stream.predicting_M))
             self.model.set_attn_implementation(self._plain_attention)
             plain = torch.cat([self.model(torch.tensor([row])).logits[:, -1] for row in rows]).float()
             self.model.set_attn_implementation(NAME)

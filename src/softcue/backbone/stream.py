@@ -1,7 +1,9 @@
 """Rows into a stream: what must be computed, once each, and who sees whom.
 
-Shared head: the leading ids that all rows of one prompt have in common. Tail: the rest of a row,
-followed by the nodes of its labels' trie. Neither is padded.
+A row is cut into at most three pieces. Static context: leading words that nothing trainable
+precedes; their keys and values are held from one step to the next. Shared head: leading ids that
+all rows of one prompt have in common; run once for all of them. Tail: the rest, followed by the
+nodes of its labels' trie. No piece is padded.
 """
 
 from __future__ import annotations
@@ -18,12 +20,43 @@ from softcue.backbone.scoring import Trie
 
 
 @dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What every row of a batch stands in."""
+
+    num_prefix_positions: int
+    """Keys and values of the prompt in front of every row."""
+    alibi_slopes_H: Tensor | None
+    """The slope of each head's linear bias, in families that have one."""
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowPlan:
+    """One row to run: its ids, the prompt it wears, what may follow it, and how it begins.
+
+    Of the row's ids the first `num_static` are not run: their keys and values are at hand.
+    """
+
+    ids: tuple[int, ...]
+    prompt: int
+    trie: Trie
+    num_static: int
+
+    @property
+    def static_ids(self) -> tuple[int, ...]:
+        """The leading words whose keys and values are at hand."""
+        return self.ids[: self.num_static]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Tokens that follow each other, and the trie that hangs from the last of them."""
+    """Tokens that follow each other in the stream, and the trie that hangs from the last of them."""
 
     ids: tuple[int, ...]
     first_position: int
     prompt: int
+    num_static: int
     head: int | None
     trie: Trie | None
 
@@ -47,122 +80,136 @@ class Stream:
     positions_N: Tensor
     prompt_N: Tensor
     levels: tuple[Level, ...]
+    row_spans: tuple[tuple[slice, slice], ...]
+    """For each row, where its head (maybe nothing) and its tail stand."""
     predicting_M: Tensor
-    """Stream positions that predict label tokens: by row, the context's end, then the trie's nodes."""
+    """Places that predict label tokens: by row, the context's end, then the trie's nodes."""
 
 
-def split_heads(
-    rows: Sequence[tuple[int, ...]], prompts: Sequence[int], tries: Sequence[Trie], first_position: int
-) -> tuple[list[Segment], list[Segment]]:
+def lay_out(rows: Sequence[RowPlan], surroundings: Surroundings) -> Stream:
+    """Plan a batch: which tokens run, where they stand, who sees whom."""
+    heads, tails = split_heads(rows, surroundings.num_prefix_positions)
+    segments = heads + tails
+    spans = _spans(segments)
+    levels = []
+    for level in (heads, tails):
+        if level:
+            first = spans[0 if level is heads else len(heads)].start
+            size = sum(len(segment.all_ids) for segment in level)
+            levels.append(_level(level, heads, slice(first, first + size), surroundings))
+    tail_spans = spans[len(heads) :]
+    predicting = [
+        place
+        for span, tail in zip(tail_spans, tails, strict=True)
+        for place in range(span.start + len(tail.ids) - 1, span.stop)
+    ]
+    device = surroundings.device
+    return Stream(
+        ids_N=torch.tensor([i for s in segments for i in s.all_ids], device=device),
+        positions_N=torch.tensor([p for s in segments for p in s.positions], device=device),
+        prompt_N=torch.tensor([s.prompt for s in segments for _ in s.all_ids], device=device),
+        levels=tuple(levels),
+        row_spans=tuple(
+            (slice(0) if tail.head is None else spans[tail.head], span)
+            for span, tail in zip(tail_spans, tails, strict=True)
+        ),
+        predicting_M=torch.tensor(predicting, device=device),
+    )
+
+
+def split_heads(rows: Sequence[RowPlan], first_position: int) -> tuple[list[Segment], list[Segment]]:
     """Rows into shared heads and tails; a tail keeps at least one token of its row."""
     heads: list[Segment] = []
     head_of: dict[int, int] = {}
-    for prompt in dict.fromkeys(prompts):
-        wearing = [row for row, worn in zip(rows, prompts, strict=True) if worn == prompt]
-        shared = common_beginning(wearing)
+    for prompt in dict.fromkeys(row.prompt for row in rows):
+        shared = common_beginning([row.ids for row in rows if row.prompt == prompt and not row.num_static])
         if shared:
             head_of[prompt] = len(heads)
-            heads.append(
-                Segment(ids=shared, first_position=first_position, prompt=prompt, head=None, trie=None)
-            )
+            heads.append(_segment(shared, first_position, prompt=prompt))
     tails = []
-    for row, prompt, trie in zip(rows, prompts, tries, strict=True):
-        head = head_of.get(prompt)
-        cut = len(heads[head].ids) if head is not None else 0
+    for row in rows:
+        head = None if row.num_static else head_of.get(row.prompt)
+        cut = row.num_static if head is None else len(heads[head].ids)
         tails.append(
-            Segment(ids=row[cut:], first_position=first_position + cut, prompt=prompt, head=head, trie=trie)
+            _segment(
+                row.ids[cut:],
+                first_position + cut,
+                prompt=row.prompt,
+                num_static=row.num_static,
+                head=head,
+                trie=row.trie,
+            )
         )
     return heads, tails
 
 
 def common_beginning(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The leading ids all rows share, short of the last id of the shortest row; none for one row."""
-    if len(rows) == 1:
+    """The leading ids all rows share, short of the last id of the shortest; none for a single row."""
+    if len(rows) < 2:
         return ()
     limit = min(len(row) for row in rows) - 1
     columns = zip(*(row[:limit] for row in rows), strict=True)
     return tuple(column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
-def lay_out(
-    rows: Sequence[tuple[int, ...]],
-    prompts: Sequence[int],
-    tries: Sequence[Trie],
+def _segment(
+    ids: tuple[int, ...],
+    first_position: int,
     *,
-    num_prefix_positions: int,
-    alibi_slopes_H: Tensor | None,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Stream:
-    """Plan a batch: which tokens run, where they stand, who sees whom."""
-    heads, tails = split_heads(rows, prompts, tries, num_prefix_positions)
-    segments = heads + tails
-    levels, first = [], 0
-    for level in (heads, tails):
-        if level:
-            size = sum(len(segment.all_ids) for segment in level)
-            levels.append(
-                _level(
-                    level,
-                    heads,
-                    slice(first, first + size),
-                    num_prefix_positions,
-                    alibi_slopes_H,
-                    device,
-                    dtype,
-                )
-            )
-            first += size
-    starts = torch.tensor([0, *(len(segment.all_ids) for segment in segments)]).cumsum(0).tolist()
-    predicting = [
-        place
-        for start, segment in zip(starts[len(heads) : -1], tails, strict=True)
-        for place in range(start + len(segment.ids) - 1, start + len(segment.all_ids))
-    ]
-    return Stream(
-        ids_N=torch.tensor([i for s in segments for i in s.all_ids], device=device),
-        positions_N=torch.tensor([p for s in segments for p in s.positions], device=device),
-        prompt_N=torch.tensor([s.prompt for s in segments for _ in s.all_ids], device=device),
-        levels=tuple(levels),
-        predicting_M=torch.tensor(predicting, device=device),
+    prompt: int,
+    num_static: int = 0,
+    head: int | None = None,
+    trie: Trie | None = None,
+) -> Segment:
+    return Segment(
+        ids=ids, first_position=first_position, prompt=prompt, num_static=num_static, head=head, trie=trie
     )
 
 
-def _level(
-    segments: list[Segment],
-    heads: list[Segment],
-    span: slice,
-    num_prefix_positions: int,
-    alibi_slopes_H: Tensor | None,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Level:
+def _spans(segments: Sequence[Segment]) -> list[slice]:
+    spans, first = [], 0
+    for segment in segments:
+        spans.append(slice(first, first + len(segment.all_ids)))
+        first += len(segment.all_ids)
+    return spans
+
+
+def _level(segments: list[Segment], heads: list[Segment], span: slice, around: Surroundings) -> Level:
     lengths_S = torch.tensor([len(segment.all_ids) for segment in segments])
     width = int(lengths_S.max())
     real_ST = torch.arange(width) < lengths_S[:, None]
     firsts_S = lengths_S.cumsum(0) - lengths_S
-    pad_ST = (firsts_S[:, None] + torch.arange(width)).masked_fill(~real_ST, 0)
-    has_heads = segments[0].head is not None or any(segment.head is not None for segment in segments)
-    sees, key_positions = _own_keys(segments, real_ST)
-    if has_heads:
-        sees, key_positions = _with_heads(sees, key_positions, segments, heads)
-    if num_prefix_positions:
-        everyone = torch.ones(len(segments), width, num_prefix_positions, dtype=torch.bool)
-        sees = torch.cat([everyone, sees], dim=2)
-        ahead = torch.arange(num_prefix_positions).expand(len(segments), -1)
-        key_positions = torch.cat([ahead, key_positions], dim=1)
+    head_lengths_S = torch.tensor([0 if s.head is None else len(heads[s.head].ids) for s in segments])
+    # The blocks of keys in the order in which attention joins them: prefix, static context, head, own.
+    blocks = [
+        _keys_ahead(torch.full_like(lengths_S, around.num_prefix_positions), 0, width),
+        _keys_ahead(torch.tensor([s.num_static for s in segments]), around.num_prefix_positions, width),
+        _keys_ahead(head_lengths_S, around.num_prefix_positions, width),
+        _own_keys(segments, real_ST),
+    ]
+    sees_STK = torch.cat([sees for sees, _ in blocks], dim=2)
+    positions_SK = torch.cat([positions for _, positions in blocks], dim=1)
     # A pad's own output is dropped; letting it see everything keeps its softmax finite.
-    sees |= ~real_ST[:, :, None]
+    sees_STK |= ~real_ST[:, :, None]
     return Level(
         span=span,
-        pad_ST=pad_ST.to(device),
-        place_N=real_ST.flatten().nonzero().squeeze(1).to(device),
-        bias=_bias(sees, key_positions, alibi_slopes_H, dtype).to(device),
-        prompt_S=torch.tensor([segment.prompt for segment in segments], device=device),
-        head_S=torch.tensor([segment.head or 0 for segment in segments], device=device)
-        if has_heads
+        pad_ST=(firsts_S[:, None] + torch.arange(width)).masked_fill(~real_ST, 0).to(around.device),
+        place_N=real_ST.flatten().nonzero().squeeze(1).to(around.device),
+        bias=_bias(sees_STK, positions_SK, around).to(around.device),
+        prompt_S=torch.tensor([segment.prompt for segment in segments], device=around.device),
+        head_S=torch.tensor([s.head or 0 for s in segments], device=around.device)
+        if head_lengths_S.any()
         else None,
+        sees_static=any(segment.num_static for segment in segments),
     )
+
+
+def _keys_ahead(lengths_S: Tensor, first_position: int, num_queries: int) -> tuple[Tensor, Tensor]:
+    """A block of keys that all of a segment's tokens see: who sees [S, T, keys], positions [S, keys]."""
+    width = int(lengths_S.max())
+    sees_SK = torch.arange(width) < lengths_S[:, None]
+    positions_SK = (first_position + torch.arange(width)).expand(len(lengths_S), -1)
+    return sees_SK[:, None, :].expand(-1, num_queries, -1), positions_SK
 
 
 def _own_keys(segments: list[Segment], real_ST: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,24 +225,12 @@ def _own_keys(segments: list[Segment], real_ST: Tensor) -> tuple[Tensor, Tensor]
     return sees_STT, positions_ST
 
 
-def _with_heads(
-    sees_STT: Tensor, positions_ST: Tensor, segments: list[Segment], heads: list[Segment]
-) -> tuple[Tensor, Tensor]:
-    """A tail sees all of its head."""
-    width = max(len(head.ids) for head in heads)
-    lengths_S = torch.tensor([len(heads[s.head].ids) if s.head is not None else 0 for s in segments])
-    sees_SH = torch.arange(width) < lengths_S[:, None]
-    sees = torch.cat([sees_SH[:, None, :].expand(-1, sees_STT.shape[1], -1), sees_STT], dim=2)
-    positions_SH = heads[0].first_position + torch.arange(width).expand(len(segments), -1)
-    return sees, torch.cat([positions_SH, positions_ST], dim=1)
-
-
-def _bias(sees: Tensor, key_positions: Tensor, alibi_slopes_H: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """What is added to the attention scores: [S, 1 or heads, T, KEYS]."""
-    bias = torch.zeros(sees.shape)[:, None]
-    if alibi_slopes_H is not None:
+def _bias(sees_STK: Tensor, positions_SK: Tensor, around: Surroundings) -> Tensor:
+    """What is added to the attention scores: [S, 1 or heads, T, keys]."""
+    bias = torch.zeros(sees_STK.shape)[:, None]
+    if around.alibi_slopes_H is not None:
         # ALiBi (Press et al. 2022) counts from the segment's last key: softmax ignores what a query's
         # keys share, and small numbers survive bfloat16.
-        distance_SK = key_positions - key_positions.amax(dim=1, keepdim=True)
-        bias = bias + alibi_slopes_H[:, None, None] * distance_SK[:, None, None, :]
-    return bias.masked_fill(~sees[:, None], float("-inf")).to(dtype)
+        distance_SK = positions_SK - positions_SK.amax(dim=1, keepdim=True)
+        bias = bias + around.alibi_slopes_H[:, None, None] * distance_SK[:, None, None, :]
+    return bias.masked_fill(~sees_STK[:, None], float("-inf")).to(around.dtype)

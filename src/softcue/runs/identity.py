@@ -17,6 +17,8 @@ WITHOUT_EFFECT = (
     "data.cache_dir",
     "trainer.default_root_dir",
     "callbacks.*.dirpath",
+    # what is kept in memory
+    "cache",
     # what is shown and logged
     "logger",
     "callbacks.*progress_bar",
