@@ -121,6 +121,23 @@ def test_logits_in_chunks_give_the_same_scores_and_gradients(
     assert relative(chunked[1], whole[1]) < CLOSE
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("in_layers", [False, True])
+def test_recomputing_activations_changes_no_gradient(family: str, in_layers: bool) -> None:
+    plain, saving = tiny_lm(family), tiny_lm(family)
+    saving.checkpoint_gradients()
+    keys, values = plain.key_values(prompt().detach()[0])
+    gradients = []
+    for lm in (plain, saving):
+        leaf = (keys[None] if in_layers else prompt().detach()).clone().requires_grad_()
+        form = {"keys_TLHPK": leaf, "values_TLHPK": values[None]} if in_layers else {"embeddings_TPD": leaf}
+        batches = [batch_of(LAYOUTS["prefix"], CHOICES), batch_of(LAYOUTS["one row"], CHOICES)]
+        # Two forwards before one backward: each layer must be recomputed under its own plan.
+        both = [score_classes(lm, PromptBank(**form), batch).log_likelihood_BC.sum() for batch in batches]
+        gradients.append(torch.autograd.grad(both[0] + both[1], leaf)[0])
+    assert relative(gradients[1], gradients[0]) < CLOSE
+
+
 def test_rows_of_different_tasks_keep_their_own_classes() -> None:
     lm, bank = tiny_lm("gpt2"), PromptBank(embeddings_TPD=prompt())
     rows, tasks = LAYOUTS["prefix"][:2], (CHOICES, CHOICES[2:])

@@ -19,7 +19,13 @@ from tests.tiny import tiny_model, tiny_tokenizer
 def test_a_local_folder_loads_frozen_and_in_eval_mode(tmp_path: Path) -> None:
     tiny_model("llama").save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    lm = from_path(path=str(tmp_path), name="mine", dtype="bfloat16", cache_dir=str(tmp_path))
+    lm = from_path(
+        path=str(tmp_path),
+        name="mine",
+        dtype="bfloat16",
+        gradient_checkpointing=False,
+        cache_dir=str(tmp_path),
+    )
     assert lm.dtype == torch.bfloat16
     assert not any(parameter.requires_grad for parameter in lm.model.parameters())
     assert not any(module.training for module in lm.model.modules())
@@ -28,12 +34,24 @@ def test_a_local_folder_loads_frozen_and_in_eval_mode(tmp_path: Path) -> None:
 
 def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"backbone\.path=.*nowhere does not exist; give a model folder"):
-        from_path(path=str(tmp_path / "nowhere"), name="x", dtype="float32", cache_dir=str(tmp_path))
+        from_path(
+            path=str(tmp_path / "nowhere"),
+            name="x",
+            dtype="float32",
+            gradient_checkpointing=False,
+            cache_dir=str(tmp_path),
+        )
 
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"has no config\.json; give a Hugging Face model folder"):
-        from_path(path=str(tmp_path), name="x", dtype="float32", cache_dir=str(tmp_path))
+        from_path(
+            path=str(tmp_path),
+            name="x",
+            dtype="float32",
+            gradient_checkpointing=False,
+            cache_dir=str(tmp_path),
+        )
 
 
 def test_a_corrupt_gguf_file_is_named_and_leaves_nothing_half_made(tmp_path: Path) -> None:
@@ -42,7 +60,13 @@ def test_a_corrupt_gguf_file_is_named_and_leaves_nothing_half_made(tmp_path: Pat
     with pytest.raises(
         BackboneError, match=r"broken\.gguf cannot be read as a GGUF model .*; install or download"
     ):
-        from_path(path=str(broken), name="x", dtype="float32", cache_dir=str(tmp_path / "cache"))
+        from_path(
+            path=str(broken),
+            name="x",
+            dtype="float32",
+            gradient_checkpointing=False,
+            cache_dir=str(tmp_path / "cache"),
+        )
     assert [path for path in (tmp_path / "cache" / "backbones").iterdir() if path.suffix != ".lock"] == []
 
 
@@ -58,7 +82,13 @@ def test_an_unreachable_hub_is_one_sentence_that_names_the_embedded_parts(
 ) -> None:
     monkeypatch.setattr(load, "_in_hub_cache", lambda repo, revision: False)
     with pytest.raises(BackboneError) as raised:
-        from_hub(repo="bigscience/bloomz-560m", name="bloomz_560m", dtype="float32", revision="main")
+        from_hub(
+            repo="bigscience/bloomz-560m",
+            name="bloomz_560m",
+            dtype="float32",
+            gradient_checkpointing=False,
+            revision="main",
+        )
     message = str(raised.value)
     assert "cannot be reached for bigscience/bloomz-560m" in message
     assert "backbone=smollm2_135m data=airline_complaints" in message

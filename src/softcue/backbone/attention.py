@@ -9,7 +9,7 @@ The model calls `attend` through transformers' attention interface.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -75,6 +75,11 @@ def following(plan: AttentionPlan) -> Iterator[None]:
         yield
     finally:
         _active.reset(token)
+
+
+def replaying() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For `torch.utils.checkpoint`: what is recomputed in the backward pass follows today's plan."""
+    return nullcontext(), following(_active.get())
 
 
 def attend(

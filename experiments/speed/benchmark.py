@@ -1,0 +1,268 @@
+"""`make bench`: softcue against PEFT, alternating in one process, same weights, same rows.
+
+Claim: several times PEFT's speed in a fraction of its memory, with the plain forward's results.
+Command: python -m experiments.speed.benchmark [training bloom suffix evaluation growth]
+Cost: about half an hour on 2 cores for everything. Leaves results.json and table.md beside itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, PreTrainedModel
+
+from experiments.speed.measure import alternating_medians, gemm_rate, peak_above_start, step_operations
+from experiments.speed.ours import Ours
+from experiments.speed.peers import Peft
+from experiments.speed.rows import Workload, classes_77, workload
+from softcue.backbone.embedded import dequantised, embedded_gguf
+from softcue.backbone.frozen_lm import FrozenLM
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results.json"
+METHODS = ("prompt_tuning", "prefix_tuning", "p_tuning")
+VIRTUAL_TOKENS, ROUNDS = 20, 5
+console = Console(stderr=True)
+Result = dict[str, Any]
+
+
+def smollm2(dtype: torch.dtype) -> PreTrainedModel:
+    folder = dequantised(embedded_gguf(), Path.home() / ".cache" / "softcue")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    assert isinstance(model, PreTrainedModel)
+    return model
+
+
+def bloomz_560m(dtype: torch.dtype) -> PreTrainedModel:
+    """Its shape, with random weights: speed does not depend on their values."""
+    torch.manual_seed(0)
+    config = BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
+    return BloomForCausalLM(config).to(dtype).eval()
+
+
+MODELS: dict[str, Callable[[torch.dtype], PreTrainedModel]] = {
+    "smollm2_135m": smollm2,
+    "bloomz_560m": bloomz_560m,
+}
+
+
+def twin(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights, the same tensors, in a model of their own for the peer to wrap."""
+    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+
+
+def training(name: str, work: Workload, methods: tuple[str, ...]) -> list[Result]:
+    """A training step on the tutorial's batch, in float32 and in our best dtype."""
+    results = []
+    model = MODELS[name](torch.float32)
+    peer_model, lm = twin(model), FrozenLM(model, work.tokenizer, name=name)
+    best = FrozenLM(MODELS[name](torch.bfloat16), work.tokenizer, name=name)
+    for method in methods:
+        console.log(f"training {name} {method}")
+        peft = Peft(peer_model, method, num_virtual_tokens=VIRTUAL_TOKENS)
+        ours, fast = (Ours(each, method, num_virtual_tokens=VIRTUAL_TOKENS) for each in (lm, best))
+        works = {
+            "tutorial": lambda peft=peft: peft.train_step(work.rows, work.labels, pad="tutorial"),
+            "batch": lambda peft=peft: peft.train_step(work.rows, work.labels, pad="batch"),
+            "float32": lambda ours=ours: ours.train_step(work.rows, work.labels),
+            "bfloat16": lambda fast=fast: fast.train_step(work.rows, work.labels),
+        }
+        seconds = alternating_medians(works, rounds=ROUNDS)
+        memory = {key: peak_above_start(run) for key, run in works.items()}
+        common = {"model": name, "method": method}
+        results += [
+            {
+                "work": "training step",
+                **common,
+                "dtype": dtype,
+                "ours_s": seconds[dtype],
+                "peer": f"PEFT float32, padded to {'64' if peer == 'tutorial' else 'the batch'}",
+                "peer_s": seconds[peer],
+                "ratio": seconds[peer] / seconds[dtype],
+                "memory_ratio": memory[peer] / memory[dtype],
+                "ours_mb": memory[dtype],
+                "peer_mb": memory[peer],
+            }
+            for dtype in ("float32", "bfloat16")
+            for peer in ("tutorial", "batch")
+        ]
+        results.append(limit(model, ours, work, seconds["float32"], common))
+    return results
+
+
+def limit(model: PreTrainedModel, ours: Ours, work: Workload, seconds: float, common: Result) -> Result:
+    """The share of a float32 training step that the matrix products alone would take."""
+    rate = gemm_rate(torch.float32)
+    num_logits = sum(len(label) for label in work.labels)
+    num_tokens = ours.num_tokens(work.rows, work.labels)
+    at_best = step_operations(model, num_tokens=num_tokens, num_logits=num_logits) / rate
+    return {
+        "work": "matrix-product limit",
+        **common,
+        "dtype": "float32",
+        "ours_s": seconds,
+        "peer": f"products alone at {rate / 1e9:.0f} GFLOP/s",
+        "peer_s": at_best,
+        "ratio": at_best / seconds,
+        "memory_ratio": None,
+    }
+
+
+def suffix(work: Workload) -> list[Result]:
+    """Five virtual tokens after the text: static contexts against none, and against a prefix."""
+    lm = FrozenLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
+    after = Ours(lm, "prompt_tuning", num_virtual_tokens=5, place="suffix")
+    before = Ours(lm, "prompt_tuning", num_virtual_tokens=5)
+
+    def step(side: Ours, budget_gb: float) -> float:
+        lm.contexts.set_budget(budget_gb)
+        return side.train_step(work.rows, work.labels)
+
+    def kept() -> float:
+        return after.train_step(work.rows, work.labels)
+
+    lm.contexts.set_budget(2.0)
+    seconds = alternating_medians(
+        {"kept": kept, "prefix": lambda: before.train_step(work.rows, work.labels)}, rounds=ROUNDS
+    )
+    seconds |= alternating_medians({"recomputed": lambda: step(after, 0.0)}, rounds=ROUNDS)
+    return [
+        {
+            "work": "5-token suffix, static context kept",
+            "model": "smollm2_135m",
+            "method": "prompt_tuning",
+            "dtype": "float32",
+            "ours_s": seconds["kept"],
+            "peer": peer,
+            "peer_s": seconds[key],
+            "ratio": seconds[key] / seconds["kept"],
+            "memory_ratio": None,
+        }
+        for key, peer in (("prefix", "ours, as a prefix"), ("recomputed", "ours, cache.budget_gb=0"))
+    ]
+
+
+def evaluation(work: Workload) -> list[Result]:
+    """Scoring 2 and 77 classes against PEFT's generate and against a full forward for each class."""
+    model = smollm2(torch.float32)
+    peft = Peft(twin(model), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+    ours = Ours(
+        FrozenLM(model, work.tokenizer, name="smollm2_135m"),
+        "prompt_tuning",
+        num_virtual_tokens=VIRTUAL_TOKENS,
+    )
+    fast = Ours(
+        FrozenLM(smollm2(torch.bfloat16), work.tokenizer, name="smollm2_135m"),
+        "prompt_tuning",
+        num_virtual_tokens=VIRTUAL_TOKENS,
+    )
+    many = classes_77(work.tokenizer)
+    seconds = alternating_medians(
+        {
+            "float32 2": lambda: ours.score(work.rows, work.choices),
+            "bfloat16 2": lambda: fast.score(work.rows, work.choices),
+            "generate": lambda: peft.generate(work.rows),
+            "classes 2": lambda: peft.score_each_class(work.rows, work.choices),
+        },
+        rounds=ROUNDS,
+    )
+    seconds |= alternating_medians({"float32 77": lambda: ours.score(work.rows, many)}, rounds=3)
+    seconds |= alternating_medians({"bfloat16 77": lambda: fast.score(work.rows, many)}, rounds=3)
+    # A full forward for each of 77 classes takes minutes: a tenth of them, times ten.
+    tenth = alternating_medians({"tenth": lambda: peft.score_each_class(work.rows[:4], many[::11])}, rounds=1)
+    seconds["classes 77"] = tenth["tenth"] * len(work.rows) / 4 * len(many) / len(many[::11])
+    pairs = [
+        ("float32 2", "generate", "PEFT float32, generate 10 tokens"),
+        ("bfloat16 2", "generate", "PEFT float32, generate 10 tokens"),
+        ("float32 2", "classes 2", "PEFT float32, a forward for each of 2 classes"),
+        (
+            "float32 77",
+            "classes 77",
+            "PEFT float32, a forward for each of 77 classes (from 7 of them, 4 rows)",
+        ),
+        ("float32 77", "float32 2", "ours, 2 classes"),
+        ("bfloat16 77", "bfloat16 2", "ours, 2 classes"),
+    ]
+    return [
+        {
+            "work": f"evaluation, {key.split()[1]} classes",
+            "model": "smollm2_135m",
+            "method": "prompt_tuning",
+            "dtype": key.split()[0],
+            "ours_s": seconds[key],
+            "rows_per_s": len(work.rows) / seconds[key],
+            "peer": peer,
+            "peer_s": seconds[other],
+            "ratio": seconds[other] / seconds[key],
+            "memory_ratio": None,
+        }
+        for key, other, peer in pairs
+    ]
+
+
+def growth(work: Workload) -> list[Result]:
+    """Seconds and megabytes of a step against rows, text length, prompt length and classes."""
+    lm = FrozenLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
+    many = classes_77(work.tokenizer)
+    results = []
+
+    def add(what: str, value: int, run: Callable[[], object]) -> None:
+        seconds = alternating_medians({"ours": run}, rounds=3)["ours"]
+        results.append(
+            {
+                "work": f"growth with {what}",
+                "model": "smollm2_135m",
+                "method": "prompt_tuning",
+                "dtype": "float32",
+                "value": value,
+                "ours_s": seconds,
+                "ours_mb": peak_above_start(run),
+                "peer": None,
+                "peer_s": None,
+                "ratio": None,
+                "memory_ratio": None,
+            }
+        )
+
+    ours = Ours(lm, "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+    for count in (4, 8, 16, 32):
+        rows, labels = (work.rows * 2)[:count], (work.labels * 2)[:count]
+        add("rows", count, lambda rows=rows, labels=labels: ours.train_step(rows, labels))
+    for length in (16, 32, 64, 128):
+        rows = [(row * 10)[at : at + length] for at, row in enumerate(work.rows)]
+        add("text length", length, lambda rows=rows: ours.train_step(rows, work.labels))
+    for count in (1, 5, 20, 100):
+        prompt = Ours(lm, "prompt_tuning", num_virtual_tokens=count)
+        add("prompt length", count, lambda prompt=prompt: prompt.train_step(work.rows, work.labels))
+    for count in (2, 8, 32, 77):
+        add("classes scored", count, lambda count=count: ours.score(work.rows, many[:count]))
+    return results
+
+
+def run(parts: list[str]) -> None:
+    """Measure the named parts, all by default; each replaces its earlier results as it ends."""
+    work = workload()
+    measures: dict[str, Callable[[], list[Result]]] = {
+        "training": lambda: training("smollm2_135m", work, METHODS),
+        "suffix": lambda: suffix(work),
+        "evaluation": lambda: evaluation(work),
+        "growth": lambda: growth(work),
+        "bloom": lambda: training("bloomz_560m", work, METHODS),
+    }
+    for part in parts or list(measures):
+        console.log(part)
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+        fresh = [{**result, "part": part} for result in measures[part]()]
+        kept = [result for result in kept if result["part"] != part]
+        RESULTS.write_text(json.dumps(kept + fresh, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""softcue on the benchmark's rows, through the same calls that a run makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Generator
+
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.contracts import Batch, Choices, SoftPrompt
+from softcue.objectives import LanguageModelLoss, Scoring
+from softcue.predictions import predict_batch
+from softcue.prompts.initialisers import RandomNormal, SampledVocabulary
+from softcue.prompts.p_tuning import PTuningMLP
+from softcue.prompts.prefix_tuning import PrefixTuning
+from softcue.prompts.prompt_tuning import PromptTuning
+
+SUM = Scoring(per_token=False)
+
+
+def make_prompt(lm: FrozenLM, method: str, *, num_virtual_tokens: int) -> SoftPrompt:
+    """A method in its default setting."""
+    generator = Generator().manual_seed(0)
+    vocabulary = SampledVocabulary(top=5000)
+    common = {"spec": lm.spec, "num_virtual_tokens": num_virtual_tokens, "generator": generator}
+    if method == "prompt_tuning":
+        return PromptTuning(**common, initialiser=vocabulary)  # type: ignore[arg-type]
+    if method == "prefix_tuning":
+        return PrefixTuning(**common, initialiser=vocabulary, through_backbone=True)  # type: ignore[arg-type]
+    return PTuningMLP(**common, initialiser=RandomNormal(std=0.1), hidden_size=128)  # type: ignore[arg-type]
+
+
+class Ours:
+    """A soft prompt of ours in training or evaluation, on rows of word ids."""
+
+    def __init__(
+        self,
+        lm: FrozenLM,
+        method: str,
+        *,
+        num_virtual_tokens: int,
+        place: Literal["prefix", "suffix"] = "prefix",
+    ) -> None:
+        self.lm, self.place = lm, place
+        self.virtual = [-1 - k for k in range(num_virtual_tokens)]
+        self.prompt = make_prompt(lm, method, num_virtual_tokens=num_virtual_tokens)
+        self.optimizer = torch.optim.AdamW(self.prompt.parameters(), lr=1e-3)
+
+    def train_step(self, rows: Sequence[list[int]], labels: Sequence[tuple[int, ...]]) -> float:
+        """Loss on the label tokens, backward, update."""
+        batch = self._batch(rows, [(label,) for label in labels])
+        self.optimizer.zero_grad()
+        loss = LanguageModelLoss()(self.lm, self.prompt(), batch, SUM).mean
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def score(self, rows: Sequence[list[int]], choices: Choices) -> None:
+        """Class probabilities of every row."""
+        predict_batch(self.lm, self.prompt(), self._batch(rows, [choices] * len(rows)), SUM)
+
+    def num_tokens(self, rows: Sequence[list[int]], labels: Sequence[tuple[int, ...]]) -> int:
+        """Tokens that a training step must run: what rows share once, and no label's last token."""
+        shared = len(self.virtual) + _num_shared(rows)
+        return (
+            shared
+            + sum(len(row) + len(label) - 1 for row, label in zip(rows, labels, strict=True))
+            - len(rows) * _num_shared(rows)
+        )
+
+    def _batch(self, rows: Sequence[list[int]], choices: Sequence[Choices]) -> Batch:
+        placed = [self.virtual + row if self.place == "prefix" else row + self.virtual for row in rows]
+        width = max(len(row) for row in placed)
+        return Batch(
+            ids_BT=torch.tensor([[0] * (width - len(row)) + row for row in placed]),
+            real_BT=torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in placed]),
+            choices=tuple(choices),
+            target_B=torch.zeros(len(rows), dtype=torch.long),
+            prompt_B=torch.zeros(len(rows), dtype=torch.long),
+            row_B=torch.arange(len(rows)),
+        )
+
+
+def _num_shared(rows: Sequence[list[int]]) -> int:
+    return next(
+        (at for at, column in enumerate(zip(*rows, strict=False)) if len(set(column)) > 1),
+        min(map(len, rows)),
+    )
