@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 # -qq: pip's progress and warnings away, its errors kept
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all lint format types docs clean
+.PHONY: help setup demo test test-all lint format types bench docs clean
 
 help:  ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,7 +41,12 @@ format: setup  ## let ruff mend and format the code
 types: setup  ## mypy, strict
 	@$(BIN)/mypy
 
+bench: setup  ## softcue against PEFT: half an hour, into experiments/speed
+	@$(BIN)/python -m experiments.speed.benchmark
+	@$(BIN)/python -m experiments.speed.table
+
 docs: setup  ## put the generated tables into README.md
+	@$(BIN)/python -m experiments.speed.picture
 	@$(BIN)/python -m experiments.fill_readme
 
 clean:  ## remove caches and build outputs; .venv and runs/ stay

@@ -76,3 +76,10 @@ def test_the_command_line_wins_over_an_experiment_and_an_experiment_over_a_group
     assert train_config("experiment=quickstart", "split.num_test=7").split.num_test == 7
     assert train_config("experiment=quickstart").backbone.name == "smollm2_135m"
     assert train_config("experiment=quickstart", "backbone=bloomz_3b").backbone.name == "bloomz_3b"
+
+
+def test_tuned_settings_stand_between_groups_and_experiments() -> None:
+    assert train_config("experiment=quickstart").prompt.learning_rate == 0.1
+    assert train_config("experiment=quickstart", "prompt=p_tuning").prompt.learning_rate == 0.003
+    assert train_config("experiment=quickstart", "prompt.learning_rate=7").optimizer.lr == 7
+    assert train_config("experiment=quickstart", "data=raft_overruling").prompt.learning_rate == 0.03
