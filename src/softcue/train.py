@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import hydra
 from lightning import seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.load import resolve_dtype
@@ -48,6 +49,10 @@ def train(settings: DictConfig) -> RunFolder:
     settings.paths.run = str(folder.path)
     _quiet()
     seed_everything(settings.seed, workers=True, verbose=False)
+    if rank_zero_only.rank:
+        # A further process of a distributed run trains its share; the first one records and scores.
+        build_learner(settings, data).fit()
+        return folder
     with Session(folder, settings, data) as session:
         learner = build_learner(settings, data)
         session.set_up(learner)

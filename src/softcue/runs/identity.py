@@ -17,8 +17,13 @@ WITHOUT_EFFECT = (
     "data.cache_dir",
     "trainer.default_root_dir",
     "callbacks.*.dirpath",
-    # what is kept in memory
+    # what is kept in memory, and what is computed again
     "cache",
+    "backbone.gradient_checkpointing",
+    # what takes effect only where another setting repeats it: optimizer.lr, prompt.method, prompt.layout
+    "prompt.learning_rate",
+    "prompt.initialiser",
+    "data.instruction",
     # what is shown and logged
     "logger",
     "callbacks.*progress_bar",
