@@ -24,7 +24,7 @@ demo: setup  ## every method on real tweets, one table (15 minutes at most; agai
 	@$(BIN)/softcue-report runs=runs/demo
 
 test: setup  ## the tests, network blocked (8 minutes at most on 2 cores)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: setup  ## the tests, slow and GPU ones included
 	@$(BIN)/pytest -m ""

@@ -88,7 +88,7 @@ def banks(lm: FrozenLM, case: Case) -> tuple[PromptBank, PromptBank, list[Tensor
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(case=cases())
 def test_the_plan_equals_the_plain_forward(family: str, case: Case) -> None:
     lm, model = both(family)
