@@ -11,11 +11,13 @@ import copy
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
+from torch import nn
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, PreTrainedModel
 
 from experiments.speed.measure import alternating_medians, gemm_rate, peak_above_start, step_operations
@@ -44,7 +46,9 @@ def bloomz_560m(dtype: torch.dtype) -> PreTrainedModel:
     """Its shape, with random weights: speed does not depend on their values."""
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
-    return BloomForCausalLM(config).to(dtype).eval()
+    model = BloomForCausalLM(config)
+    cast(nn.Module, model).to(dtype).eval()
+    return model
 
 
 MODELS: dict[str, Callable[[torch.dtype], PreTrainedModel]] = {
@@ -69,10 +73,10 @@ def training(name: str, work: Workload, methods: tuple[str, ...]) -> list[Result
         peft = Peft(peer_model, method, num_virtual_tokens=VIRTUAL_TOKENS)
         ours, fast = (Ours(each, method, num_virtual_tokens=VIRTUAL_TOKENS) for each in (lm, best))
         works = {
-            "tutorial": lambda peft=peft: peft.train_step(work.rows, work.labels, pad="tutorial"),
-            "batch": lambda peft=peft: peft.train_step(work.rows, work.labels, pad="batch"),
-            "float32": lambda ours=ours: ours.train_step(work.rows, work.labels),
-            "bfloat16": lambda fast=fast: fast.train_step(work.rows, work.labels),
+            "tutorial": partial(peft.train_step, work.rows, work.labels, pad="tutorial"),
+            "batch": partial(peft.train_step, work.rows, work.labels, pad="batch"),
+            "float32": partial(ours.train_step, work.rows, work.labels),
+            "bfloat16": partial(fast.train_step, work.rows, work.labels),
         }
         seconds = alternating_medians(works, rounds=ROUNDS)
         memory = {key: peak_above_start(run) for key, run in works.items()}
@@ -234,15 +238,15 @@ def growth(work: Workload) -> list[Result]:
     ours = Ours(lm, "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
     for count in (4, 8, 16, 32):
         rows, labels = (work.rows * 2)[:count], (work.labels * 2)[:count]
-        add("rows", count, lambda rows=rows, labels=labels: ours.train_step(rows, labels))
+        add("rows", count, partial(ours.train_step, rows, labels))
     for length in (16, 32, 64, 128):
         rows = [(row * 10)[at : at + length] for at, row in enumerate(work.rows)]
-        add("text length", length, lambda rows=rows: ours.train_step(rows, work.labels))
+        add("text length", length, partial(ours.train_step, rows, work.labels))
     for count in (1, 5, 20, 100):
         prompt = Ours(lm, "prompt_tuning", num_virtual_tokens=count)
-        add("prompt length", count, lambda prompt=prompt: prompt.train_step(work.rows, work.labels))
+        add("prompt length", count, partial(prompt.train_step, work.rows, work.labels))
     for count in (2, 8, 32, 77):
-        add("classes scored", count, lambda count=count: ours.score(work.rows, many[:count]))
+        add("classes scored", count, partial(ours.score, work.rows, many[:count]))
     return results
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import median
 
 import torch
@@ -16,7 +16,7 @@ from softcue.runs.memory import PeakMemory
 Work = Callable[[], object]
 
 
-def alternating_medians(works: dict[str, Work], *, rounds: int) -> dict[str, float]:
+def alternating_medians(works: Mapping[str, Work], *, rounds: int) -> dict[str, float]:
     """Median seconds of each work, the works taking turns, after one turn that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 1):
@@ -49,4 +49,4 @@ def step_operations(model: nn.Module, *, num_tokens: int, num_logits: int) -> fl
     head = model.get_output_embeddings()  # type: ignore[operator]
     linears = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
     body = sum(m.weight.numel() for m in linears) * num_tokens
-    return 2.0 * 2.0 * (body + head.weight.numel() * num_logits)
+    return 4.0 * float(body + head.weight.numel() * num_logits)

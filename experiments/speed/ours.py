@@ -53,7 +53,7 @@ class Ours:
         batch = self._batch(rows, [(label,) for label in labels])
         self.optimizer.zero_grad()
         loss = LanguageModelLoss()(self.lm, self.prompt(), batch, SUM).mean
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         return float(loss.detach())
 

@@ -62,7 +62,7 @@ class Peft:
     def generate(self, rows: Sequence[list[int]]) -> None:
         """The tutorial's evaluation: 10 tokens after each row, padded to 64."""
         ids, mask = _left_padded(rows, max(TUTORIAL_WIDTH, *(len(row) for row in rows)))
-        self.model.generate(
+        self.model.generate(  # type: ignore[no-untyped-call]
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=10,

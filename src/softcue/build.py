@@ -70,7 +70,7 @@ def build_backbone(settings: DictConfig) -> FrozenLM:
 
 @lru_cache(maxsize=1)
 def _backbone(settings_yaml: str) -> FrozenLM:
-    return cast(FrozenLM, _make(OmegaConf.create(settings_yaml)))
+    return cast(FrozenLM, _make(cast(DictConfig, OmegaConf.create(settings_yaml))))
 
 
 def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:

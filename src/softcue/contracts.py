@@ -81,6 +81,10 @@ class PromptBank:
         }
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
+    def to(self, device: torch.device) -> PromptBank:
+        """The same prompts on another device."""
+        return PromptBank(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
     def detach(self) -> PromptBank:
         """The same prompts, folded: contiguous tensors without a graph behind them."""
         return PromptBank(**{name: t.detach().contiguous() for name, t in self.tensors().items()})

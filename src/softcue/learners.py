@@ -95,9 +95,11 @@ class PromptLearner:
         return folded
 
     def predict(self, part: Part) -> Predictions:
+        # Training has moved the model there; a prompt that learns nothing has not.
+        lm = self.module.lm.to(self.trainer.strategy.root_device)
         batches = cast(Iterable[Batch], self.data.eval_dataloader(part))
         shown = track(batches, description=f"score {part}")
-        return predict(self.module.lm, self.bank(), shown, self.module.scoring)
+        return predict(lm, self.bank(), shown, self.module.scoring)
 
     def log(self, metrics: Mapping[str, float]) -> None:
         for logger in self.trainer.loggers:

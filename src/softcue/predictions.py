@@ -72,6 +72,7 @@ def predict_batch(lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring
 @torch.no_grad()
 def predict(lm: FrozenLM, bank: PromptBank, batches: Iterable[Batch], scoring: Scoring) -> Predictions:
     """Score batches in any order; the rows come back in the order of their table."""
+    bank = bank.to(lm.device)
     parts = [predict_batch(lm, bank, batch.to(lm.device), scoring) for batch in batches]
     joined = {f.name: torch.cat([getattr(part, f.name).cpu() for part in parts]) for f in fields(Predictions)}
     order = joined["row_B"].argsort()

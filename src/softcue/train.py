@@ -49,7 +49,7 @@ def train(settings: DictConfig) -> RunFolder:
     settings.paths.run = str(folder.path)
     _quiet()
     seed_everything(settings.seed, workers=True, verbose=False)
-    if rank_zero_only.rank:
+    if vars(rank_zero_only)["rank"] > 0:
         # A further process of a distributed run trains its share; the first one records and scores.
         build_learner(settings, data).fit()
         return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,13 +156,13 @@ def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: 
     assert record.training is not None
     assert record.training.monitor == "validation/loss"
     curve = pd.read_csv(folder.path / "metrics.csv").dropna(subset=["validation/loss"])
-    best = curve.loc[curve["validation/loss"].idxmin()]
-    assert record.training.best_value == pytest.approx(best["validation/loss"])
+    best = curve["validation/loss"].min()
+    assert record.training.best_value == pytest.approx(best)
     nats = pd.read_parquet(folder.predictions_path("validation"))["nats"]
     num_label_tokens = pd.read_parquet(folder.predictions_path("validation"))["label"].map(
         {"complaint": 1, "no complaint": 2}
     )
-    assert nats.sum() / num_label_tokens.sum() == pytest.approx(best["validation/loss"], rel=1e-4)
+    assert nats.sum() / num_label_tokens.sum() == pytest.approx(best, rel=1e-4)
 
 
 def test_the_choice_loss_learns_too(quickstart: Quickstart) -> None:
@@ -180,3 +181,31 @@ def test_wandb_is_offline_without_a_key_and_holds_config_metrics_and_summary(
     content = run_file.read_bytes()
     for expected in (b"prompt_tuning", b"train/loss", b"learning_rate", b"test/macro_f1"):
         assert expected in content
+
+
+def test_adafactor_in_lesters_setting_trains_and_tensorboard_follows(quickstart: Quickstart) -> None:
+    settings = quickstart(
+        "optimizer=adafactor", "scheduler=constant", "logger=[csv,tensorboard]", "trainer.max_epochs=3"
+    )
+    folder = train(settings)
+    by_epoch = losses(folder)
+    assert by_epoch[-1] < by_epoch[0]
+    (events,) = (folder.path / "tensorboard").glob("events.out.tfevents.*")
+    assert b"train/loss" in events.read_bytes()
+
+
+def test_rows_that_were_all_cut_still_have_a_finite_loss(quickstart: Quickstart) -> None:
+    folder = train(quickstart("data.max_length=9", "trainer.max_epochs=1"))
+    record = folder.record()
+    assert record is not None
+    assert record.num_cut["train"] == 8
+    assert all(math.isfinite(loss) for loss in losses(folder))
+    assert all(value is None or math.isfinite(value) for value in record.metrics["test"].values())
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
+def test_mixed_precision_keeps_the_prompt_in_fp32(quickstart: Quickstart, method: str) -> None:
+    folder = train(quickstart(f"prompt={method}", "trainer.precision=bf16-mixed", "trainer.max_epochs=2"))
+    bank, _ = load_bank(folder.prompt_path)
+    assert {tensor.dtype for tensor in bank.tensors().values()} == {torch.float32}
+    assert all(math.isfinite(loss) for loss in losses(folder))

@@ -135,6 +135,8 @@ def _attention(
     if groups > 1:
         keys, values = (x.repeat_interleave(groups, dim=2) for x in (keys, values))
     heads = query_STHK.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+    # Under autocast the products, and so the queries, are of a lower precision than the weights.
+    bias = bias.to(query_STHK.dtype)
     if query_STHK.dtype == torch.bfloat16 and query_STHK.device.type == "cpu":
         # The fused kernel's backward is five times slower than these products in bfloat16 on a CPU.
         return _attention_in_products(*heads, bias, scaling).transpose(1, 2)

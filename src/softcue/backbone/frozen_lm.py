@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -95,7 +96,7 @@ class FrozenLM:
         """Keep one activation a layer for the backward pass and recompute the rest there."""
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
-                module.forward = partial(_recomputed, module.forward)  # type: ignore[method-assign]
+                module.forward = partial(_recomputed, module.forward)
 
     def key_values(self, embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values [L, H, P, K] that embeddings leave in every layer, run from position 0."""
@@ -172,7 +173,7 @@ class FrozenLM:
                     module.forward = MethodType(_bloom_attention, module)  # type: ignore[method-assign]
                 if isinstance(module, BloomMLP):
                     # The same formula in one kernel instead of a dozen products.
-                    module.gelu_impl = nn.GELU(approximate="tanh")
+                    module.gelu_impl.forward = partial(gelu, approximate="tanh")  # type: ignore[method-assign]
         elif self.model._supports_attention_backend:
             self.model.set_attn_implementation(NAME)
         else:
@@ -225,7 +226,7 @@ class FrozenLM:
 def _recomputed(forward: Callable[..., object], *arguments: object, **named: object) -> object:
     if not torch.is_grad_enabled():
         return forward(*arguments, **named)
-    return checkpoint(forward, *arguments, use_reentrant=False, context_fn=replaying, **named)
+    return checkpoint(partial(forward, **named), *arguments, use_reentrant=False, context_fn=replaying)
 
 
 def _bloom_attention(
