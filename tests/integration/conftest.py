@@ -16,14 +16,14 @@ CACHE = Path(__file__).parents[2] / ".cache"
 
 @pytest.fixture
 def quickstart(tmp_path: Path) -> Callable[..., DictConfig]:
-    """The embedded experiment on 8 training and 16 test rows, its runs under `tmp_path`."""
+    """The embedded experiment on 8 training and 12 test rows, its runs under `tmp_path`."""
 
     def composed(*overrides: str) -> DictConfig:
         return train_config(
             "experiment=quickstart",
             "split.num_train=8",
-            "split.num_test=16",
-            "trainer.max_epochs=6",
+            "split.num_test=12",
+            "trainer.max_epochs=4",
             "trainer.enable_progress_bar=false",
             "callbacks.progress_bar=null",
             f"paths.runs={tmp_path / 'runs'}",

@@ -49,7 +49,7 @@ def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, me
     record = folder.record()
     assert record is not None
     assert record.status == "complete"
-    assert record.num_rows == {"train": 8, "validation": 0, "test": 16, "unlabelled": 0}
+    assert record.num_rows == {"train": 8, "validation": 0, "test": 12, "unlabelled": 0}
     assert set(record.metrics) == {"train", "test"}
     assert record.metrics["test"].keys() >= {
         "accuracy",
@@ -59,7 +59,7 @@ def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, me
         "perplexity",
     }
     assert record.training is not None
-    assert record.training.steps == 6
+    assert record.training.steps == 4
     assert record.parameters is not None
     assert record.times is not None
     assert record.times.train_s > 0
@@ -114,7 +114,7 @@ def test_the_hard_prompt_and_tfidf_are_scored_on_the_same_rows(quickstart: Quick
         if method == "baseline/tfidf":
             assert (record.backbone, record.metrics["test"]["perplexity"]) == (None, None)
     assert ids[0] == ids[1]
-    assert len(ids[0]) == 16
+    assert len(ids[0]) == 12
 
 
 def test_a_complete_run_is_not_run_again(quickstart: Quickstart) -> None:
@@ -166,7 +166,7 @@ def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: 
 
 
 def test_the_choice_loss_learns_too(quickstart: Quickstart) -> None:
-    by_epoch = losses(train(quickstart("objective=choice", "scoring=mean", "trainer.max_epochs=5")))
+    by_epoch = losses(train(quickstart("objective=choice", "scoring=mean", "trainer.max_epochs=3")))
     assert by_epoch[-1] < by_epoch[0]
 
 
@@ -190,8 +190,8 @@ def test_adafactor_in_lesters_setting_trains_and_tensorboard_follows(quickstart:
     folder = train(settings)
     by_epoch = losses(folder)
     assert by_epoch[-1] < by_epoch[0]
-    (events,) = (folder.path / "tensorboard").glob("events.out.tfevents.*")
-    assert b"train/loss" in events.read_bytes()
+    events = (folder.path / "tensorboard").glob("events.out.tfevents.*")
+    assert any(b"train/loss" in file.read_bytes() for file in events)
 
 
 def test_rows_that_were_all_cut_still_have_a_finite_loss(quickstart: Quickstart) -> None:
@@ -203,9 +203,8 @@ def test_rows_that_were_all_cut_still_have_a_finite_loss(quickstart: Quickstart)
     assert all(value is None or math.isfinite(value) for value in record.metrics["test"].values())
 
 
-@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
-def test_mixed_precision_keeps_the_prompt_in_fp32(quickstart: Quickstart, method: str) -> None:
-    folder = train(quickstart(f"prompt={method}", "trainer.precision=bf16-mixed", "trainer.max_epochs=2"))
+def test_mixed_precision_keeps_the_prompt_in_fp32(quickstart: Quickstart) -> None:
+    folder = train(quickstart("prompt=prefix_tuning", "trainer.precision=bf16-mixed", "trainer.max_epochs=1"))
     bank, _ = load_bank(folder.prompt_path)
     assert {tensor.dtype for tensor in bank.tensors().values()} == {torch.float32}
     assert all(math.isfinite(loss) for loss in losses(folder))
