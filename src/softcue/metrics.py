@@ -24,23 +24,26 @@ class LabelMetrics(torch.nn.Module):
     """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the right label.
 
     AUROC is one class against the rest, averaged over the classes that occur; it is NaN unless two
-    do. Perplexity is per label token, NaN for a method without a language model.
+    do. `synced` joins the rows that the processes of a distributed run have each seen. Perplexity is
+    per label token, NaN for a method without a language model.
     """
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
+    def __init__(self, classes: tuple[str, ...], *, synced: bool) -> None:
         super().__init__()
         count = len(classes)
         self.classes = classes
         self.collection = MetricCollection(
             {
-                "accuracy": MulticlassAccuracy(count, average="micro"),
-                "macro_f1": MulticlassF1Score(count, average="macro"),
-                "f1": MulticlassF1Score(count, average="none"),
-                "calibration_error": MulticlassCalibrationError(count, n_bins=CALIBRATION_BINS),
+                "accuracy": MulticlassAccuracy(count, average="micro", sync_on_compute=synced),
+                "macro_f1": MulticlassF1Score(count, average="macro", sync_on_compute=synced),
+                "f1": MulticlassF1Score(count, average="none", sync_on_compute=synced),
+                "calibration_error": MulticlassCalibrationError(
+                    count, n_bins=CALIBRATION_BINS, sync_on_compute=synced
+                ),
             }
         )
-        self.auroc = MulticlassAUROC(count, average="none")
-        self.nats_per_token = MeanMetric(nan_strategy="ignore")
+        self.auroc = MulticlassAUROC(count, average="none", sync_on_compute=synced)
+        self.nats_per_token = MeanMetric(nan_strategy="ignore", sync_on_compute=synced)
         self.seen: set[int] = set()
 
     def update(self, probability_BC: Tensor, target_B: Tensor, nats_B: Tensor, num_tokens_B: Tensor) -> None:

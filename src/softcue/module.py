@@ -52,7 +52,7 @@ class PromptModule(LightningModule):
         self.scheduler_factory = scheduler
         self.train_loss = MeanMetric()
         self.validation_loss = MeanMetric()
-        self.validation_metrics = LabelMetrics(classes)
+        self.validation_metrics = LabelMetrics(classes, synced=True)
 
     def on_fit_start(self) -> None:
         if next(self.prompt.parameters()).dtype != torch.float32:

@@ -36,7 +36,7 @@ class Predictions:
 
     def metrics(self, classes: tuple[str, ...]) -> dict[str, float]:
         """Every metric over these rows, all of which must have a label."""
-        judge = LabelMetrics(classes)
+        judge = LabelMetrics(classes, synced=False)
         judge.update(self.probability_BC, self.target_B, self.nats_B, self.num_tokens_B)
         return judge.compute()
 
