@@ -143,7 +143,7 @@ class Pair:
         bank = self.prompt()
         rows = plan_rows(self.batch, bank, [(label,) for label in self.own_labels()])
         stream = lay_out(rows, self.lm.surroundings(bank))
-        logits = self.lm.logits(self.lm.hidden(stream, bank, None)[stream.predicting_M])
+        logits = self.lm.logits(self.lm.hidden(stream, bank, None))
         loss = LanguageModelLoss()(self.lm, bank, self.batch, Scoring(per_token=False))
         return logits, loss.mean
 

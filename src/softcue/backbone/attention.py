@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,10 @@ class Level:
     place_N: Tensor
     """For each token, its place in the flattened [S * T]."""
     bias: Tensor
-    """Added to the scores: -inf where a key is not seen, and the family's own; [S, 1 or heads, T, KEYS]."""
+    """Added to the scores: -inf where a key is not seen, and the family's own: [S, 1 or KVH, G * T, KEYS].
+
+    The G query heads that share a key head stand one after another.
+    """
     prompt_S: Tensor
     head_S: Tensor | None
     """Which segment of the level above comes first; None where no segment has one."""
@@ -41,13 +45,39 @@ class Level:
 
     def pad(self, stream_MHK: Tensor) -> Tensor:
         """This level's tokens of the stream, side by side: [S, T, H, K]."""
-        own_NHK = stream_MHK[self.span]
-        padded = own_NHK.index_select(0, self.pad_ST.flatten())
-        return padded.view(*self.pad_ST.shape, *padded.shape[1:])
+        return cast(Tensor, _Padded.apply(stream_MHK[self.span], self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
 
     def unpad(self, padded_STHK: Tensor) -> Tensor:
         """The way back: [N, H, K]."""
-        return padded_STHK.flatten(0, 1).index_select(0, self.place_N)
+        return cast(Tensor, _Unpadded.apply(padded_STHK.flatten(0, 1), self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
+
+
+class _Padded(torch.autograd.Function):
+    """[N, H, K] to [S, T, H, K]; what reaches a pad backward is nothing, as no real token sees one."""
+
+    @staticmethod
+    def forward(ctx: Any, own_NHK: Tensor, pad_ST: Tensor, place_N: Tensor) -> Tensor:
+        ctx.place_N = place_N
+        padded = own_NHK.index_select(0, pad_ST.flatten())
+        return padded.view(*pad_ST.shape, *padded.shape[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0].flatten(0, 1).index_select(0, ctx.place_N), None, None
+
+
+class _Unpadded(torch.autograd.Function):
+    """[S * T, H, K] to [N, H, K]; backward, pads get zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, pad_ST: Tensor, place_N: Tensor) -> Tensor:
+        ctx.place_N, ctx.num_places = place_N, pad_ST.numel()
+        return padded.index_select(0, place_N)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        padded = gradients[0].new_zeros(ctx.num_places, *gradients[0].shape[1:])
+        return padded.index_copy_(0, ctx.place_N, gradients[0]), None, None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +90,8 @@ class AttentionPlan:
     prefix_values_TPHK: tuple[Tensor, ...]
     static_SPL2HK: Tensor | None
     """Keys and values of the tails' static contexts, padded to P tokens."""
+    read_M: Tensor
+    """Places of the stream whose final states are read."""
     captured: list[tuple[Tensor, Tensor]] | None
     """If a list: every layer leaves its keys and values [N, H, K] here."""
 
@@ -75,6 +107,11 @@ def following(plan: AttentionPlan) -> Iterator[None]:
         yield
     finally:
         _active.reset(token)
+
+
+def places_read() -> Tensor:
+    """Where the final states of the stream that runs are read: [M]."""
+    return _active.get().read_M
 
 
 def replaying() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -131,27 +168,31 @@ def _for_segments(keys_UPHK: Tensor, which_S: Tensor) -> Tensor:
 def _attention(
     query_STHK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
 ) -> Tensor:
-    groups = query_STHK.shape[2] // keys.shape[2]
-    if groups > 1:
-        keys, values = (x.repeat_interleave(groups, dim=2) for x in (keys, values))
-    heads = query_STHK.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+    """Attention in which the G query heads of a key head stand as G * T queries of it: no key is copied."""
+    segments, width, num_heads, head_size = query_STHK.shape
+    grouped = segments, width, keys.shape[2], num_heads // keys.shape[2], head_size
+    query = query_STHK.reshape(grouped).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    heads = query, keys.transpose(1, 2), values.transpose(1, 2)
     # Under autocast the products, and so the queries, are of a lower precision than the weights.
-    bias = bias.to(query_STHK.dtype)
-    if query_STHK.dtype == torch.bfloat16 and query_STHK.device.type == "cpu":
+    bias = bias.to(query.dtype)
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
         # The fused kernel's backward is five times slower than these products in bfloat16 on a CPU.
-        return _attention_in_products(*heads, bias, scaling).transpose(1, 2)
-    return scaled_dot_product_attention(*heads, attn_mask=bias, scale=scaling).transpose(1, 2)
+        output = _attention_in_products(*heads, bias, scaling)
+    else:
+        output = scaled_dot_product_attention(*heads, attn_mask=bias, scale=scaling)
+    by_group = output.view(segments, keys.shape[2], -1, width, head_size)
+    return by_group.permute(0, 3, 1, 2, 4).reshape(query_STHK.shape)
 
 
 def _attention_in_products(
-    query_SHTK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
+    query_SHQK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
 ) -> Tensor:
-    segments, heads, width, head_size = query_SHTK.shape
+    segments, heads, num_queries, head_size = query_SHQK.shape
     scores = torch.baddbmm(
-        bias.expand(segments, heads, width, -1).flatten(0, 1),
-        query_SHTK.flatten(0, 1),
+        bias.expand(segments, heads, num_queries, -1).flatten(0, 1),
+        query_SHQK.flatten(0, 1),
         keys.flatten(0, 1).transpose(1, 2),
         alpha=head_size**-0.5 if scaling is None else scaling,
     )
     output = torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1))
-    return output.view(segments, heads, width, head_size)
+    return output.view(segments, heads, num_queries, head_size)

@@ -40,7 +40,7 @@ def score_labels(lm: FrozenLM, bank: PromptBank, batch: Batch, choices: Sequence
     stream = lay_out(rows, lm.surroundings(bank))
     contexts = [row.static_ids for row in rows]
     static = lm.contexts.side_by_side(contexts) if any(contexts) else None
-    hidden_MD = lm.hidden(stream, bank, static).index_select(0, stream.predicting_M)
+    hidden_MD = lm.hidden(stream, bank, static)
     tries = [row.trie for row in rows]
     return gather_paths(_edge_log_probs(lm, hidden_MD, tries), tries)
 

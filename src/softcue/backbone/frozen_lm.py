@@ -1,4 +1,4 @@
-"""The frozen model: what a prompt may know of it, and every quirk of a model family.
+"""The frozen model: what a prompt may know of it, and how a stream of tokens runs through it.
 
 Nothing here trains. The weights take no gradient, the model stays in eval mode and in its own
 dtype; prompts and losses stay fp32.
@@ -8,33 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import MethodType
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
-from transformers import AttentionInterface, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.models.bloom.modeling_bloom import (
-    BloomAttention,
-    BloomForCausalLM,
-    BloomMLP,
-    _get_alibi_slopes,
-)
 
-from softcue.backbone.attention import NAME, AttentionPlan, attend, following, replaying
+from softcue.backbone import families
+from softcue.backbone.attention import NAME, AttentionPlan, following, replaying
 from softcue.backbone.scoring import trie_of
 from softcue.backbone.static_context import StaticContexts
 from softcue.backbone.stream import RowPlan, Stream, Surroundings, lay_out
 from softcue.contracts import BackboneSpec, PromptBank
 from softcue.errors import BackboneError
-
-AttentionInterface.register(NAME, attend)
-
-VERIFIED_FAMILIES = frozenset({"bloom", "llama", "gpt2"})
-"""Families whose plan is compared with the plain forward in our tests; others are at load."""
 
 
 class FrozenLM:
@@ -47,10 +35,10 @@ class FrozenLM:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self._plain_attention = str(model.config._attn_implementation)
-        self._follow_plans()
+        families.follow_plans(model)
         self.contexts = StaticContexts(lambda rows: self._capture(rows, PromptBank()))
         self.spec = self._describe(name)
-        if model.config.model_type not in VERIFIED_FAMILIES and self.device.type != "meta":
+        if model.config.model_type not in families.VERIFIED and self.device.type != "meta":
             self._compare_with_plain_forward()
 
     @property
@@ -63,12 +51,6 @@ class FrozenLM:
         """What the weights are kept in."""
         return cast(torch.dtype, self.model.dtype)
 
-    @property
-    def _alibi_slopes_H(self) -> Tensor | None:
-        if not isinstance(self.model, BloomForCausalLM):
-            return None
-        return _get_alibi_slopes(self.spec.num_attention_heads, torch.device("cpu"))
-
     def to(self, device: torch.device | str) -> FrozenLM:
         """The same object, its weights on `device`."""
         cast(nn.Module, self.model).to(device)
@@ -78,13 +60,14 @@ class FrozenLM:
         """What rows that wear this bank's prompts stand in."""
         return Surroundings(
             num_prefix_positions=bank.num_prefix_positions,
-            alibi_slopes_H=self._alibi_slopes_H,
+            alibi_slopes_H=families.alibi_slopes(self.model),
+            num_groups=self.spec.num_attention_heads // self.spec.num_kv_heads,
             device=self.device,
             dtype=self.dtype,
         )
 
     def hidden(self, stream: Stream, bank: PromptBank, static_SPL2HK: Tensor | None) -> Tensor:
-        """Final hidden state of every token of a stream: [N, D]."""
+        """Final hidden state at every place of a stream that predicts: [M, D]."""
         return self._run(self._embed(stream, bank), stream, bank, static_SPL2HK=static_SPL2HK, captured=None)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
@@ -146,6 +129,7 @@ class FrozenLM:
             prefix_keys_TPHK=self._by_layer(bank.keys_TLHPK),
             prefix_values_TPHK=self._by_layer(bank.values_TLHPK),
             static_SPL2HK=static_SPL2HK,
+            read_M=stream.predicting_M,
             captured=captured,
         )
         with following(plan):
@@ -153,34 +137,15 @@ class FrozenLM:
                 inputs_embeds=embeddings_ND[None],
                 use_cache=False,
                 return_dict=True,
-                **self._positions(stream.positions_N),
+                **families.position_arguments(self.model, stream.positions_N),
             )
-        return cast(Tensor, output.last_hidden_state)[0]
+        states = cast(Tensor, output.last_hidden_state)[0]
+        return states if families.reads_early(self.model) else states.index_select(0, stream.predicting_M)
 
     def _by_layer(self, keys_TLHPK: Tensor | None) -> tuple[Tensor, ...]:
         if keys_TLHPK is None:
             return ()
         return keys_TLHPK.to(self.dtype).transpose(2, 3).unbind(dim=1)
-
-    def _positions(self, positions_N: Tensor) -> dict[str, Tensor]:
-        # BLOOM has no positions but its bias, which the plan carries.
-        return {} if isinstance(self.model, BloomForCausalLM) else {"position_ids": positions_N[None]}
-
-    def _follow_plans(self) -> None:
-        if isinstance(self.model, BloomForCausalLM):
-            for module in self.model.modules():
-                if isinstance(module, BloomAttention):
-                    module.forward = MethodType(_bloom_attention, module)  # type: ignore[method-assign]
-                if isinstance(module, BloomMLP):
-                    # The same formula in one kernel instead of a dozen products.
-                    module.gelu_impl.forward = partial(gelu, approximate="tanh")  # type: ignore[method-assign]
-        elif self.model._supports_attention_backend:
-            self.model.set_attn_implementation(NAME)
-        else:
-            raise BackboneError(
-                f"{type(self.model).__name__} does not use transformers' attention interface, so softcue "
-                f"cannot run it; choose a family that does (Llama, Qwen, Mistral, GPT-2, OPT, …) or BLOOM."
-            )
 
     def _describe(self, name: str) -> BackboneSpec:
         config = self.model.config.get_text_config()
@@ -211,7 +176,7 @@ class FrozenLM:
         rows = [tuple(ids[:8].tolist()), tuple(ids[:4].tolist() + ids[8:].tolist())]
         with torch.no_grad():
             stream = self._lay_out(rows, PromptBank())
-            ours = self.logits(self.hidden(stream, PromptBank(), None).index_select(0, stream.predicting_M))
+            ours = self.logits(self.hidden(stream, PromptBank(), None))
             self.model.set_attn_implementation(self._plain_attention)
             plain = torch.cat([self.model(torch.tensor([row])).logits[:, -1] for row in rows]).float()
             self.model.set_attn_implementation(NAME)
@@ -227,15 +192,6 @@ def _recomputed(forward: Callable[..., object], *arguments: object, **named: obj
     if not torch.is_grad_enabled():
         return forward(*arguments, **named)
     return checkpoint(partial(forward, **named), *arguments, use_reentrant=False, context_fn=replaying)
-
-
-def _bloom_attention(
-    module: BloomAttention, hidden_states: Tensor, residual: Tensor, *_: object, **__: object
-) -> tuple[Tensor, None]:
-    """BLOOM's attention block, sending its heads through the plan instead of a full mask."""
-    query, key, value = module._reshape(module.query_key_value(hidden_states))
-    output_1NHK, _weights = attend(module, query, key, value, None, scaling=module.inv_norm_factor)
-    return residual + module.dense(output_1NHK.flatten(2)), None
 
 
 def _max_positions(config: object) -> int:

@@ -27,6 +27,8 @@ class Surroundings:
     """Keys and values of the prompt in front of every row."""
     alibi_slopes_H: Tensor | None
     """The slope of each head's linear bias, in families that have one."""
+    num_groups: int
+    """Query heads that share a key head."""
     device: torch.device
     dtype: torch.dtype
 
@@ -226,11 +228,15 @@ def _own_keys(segments: list[Segment], real_ST: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _bias(sees_STK: Tensor, positions_SK: Tensor, around: Surroundings) -> Tensor:
-    """What is added to the attention scores: [S, 1 or heads, T, keys]."""
+    """What is added to the attention scores, head beside head of a group: [S, 1 or KVH, G * T, keys]."""
     bias = torch.zeros(sees_STK.shape)[:, None]
     if around.alibi_slopes_H is not None:
         # ALiBi (Press et al. 2022) counts from the segment's last key: softmax ignores what a query's
         # keys share, and small numbers survive bfloat16.
         distance_SK = positions_SK - positions_SK.amax(dim=1, keepdim=True)
         bias = bias + around.alibi_slopes_H[:, None, None] * distance_SK[:, None, None, :]
-    return bias.masked_fill(~sees_STK[:, None], float("-inf")).to(around.dtype)
+    bias = bias.masked_fill(~sees_STK[:, None], float("-inf")).to(around.dtype)
+    if around.alibi_slopes_H is None:
+        return bias.repeat(1, 1, around.num_groups, 1)
+    width, num_keys = bias.shape[2:]
+    return bias.view(len(bias), -1, around.num_groups * width, num_keys)

@@ -1,0 +1,108 @@
+"""What a model family needs before it can run streams: every quirk in one place.
+
+A family reaches the plan through transformers' attention interface, or, as BLOOM, by an attention
+block of ours. Whatever is replaced computes the same function of the same weights.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import MethodType
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.models.bloom.modeling_bloom import (
+    BloomAttention,
+    BloomForCausalLM,
+    BloomMLP,
+    _get_alibi_slopes,
+)
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaRMSNorm
+
+from softcue.backbone.attention import NAME, attend, places_read
+from softcue.backbone.frozen_layers import frozen_linear, frozen_rms_norm
+from softcue.errors import BackboneError
+
+AttentionInterface.register(NAME, attend)
+
+VERIFIED = frozenset({"bloom", "llama", "gpt2"})
+"""Families whose plan is compared with the plain forward in our tests; others are at load."""
+
+
+def follow_plans(model: PreTrainedModel) -> None:
+    """Let the model's layers follow the plan of the stream that runs.
+
+    Raises:
+        BackboneError: if its attention cannot be reached.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.forward = MethodType(frozen_linear, module)  # type: ignore[method-assign]
+        if isinstance(module, LlamaRMSNorm):
+            module.forward = MethodType(frozen_rms_norm, module)  # type: ignore[method-assign]
+    if isinstance(model, BloomForCausalLM):
+        _adapt_bloom(model)
+    elif model._supports_attention_backend:
+        model.set_attn_implementation(NAME)
+    else:
+        raise BackboneError(
+            f"{type(model).__name__} does not use transformers' attention interface, so softcue "
+            f"cannot run it; choose a family that does (Llama, Qwen, Mistral, GPT-2, OPT, …) or BLOOM."
+        )
+    if isinstance(model, LlamaForCausalLM):
+        last = cast(LlamaDecoderLayer, model.model.layers[-1])
+        last.forward = MethodType(_last_llama_layer, last)  # type: ignore[method-assign]
+
+
+def reads_early(model: PreTrainedModel) -> bool:
+    """Whether the last layer already returns only the states that are read."""
+    return isinstance(model, BloomForCausalLM | LlamaForCausalLM)
+
+
+def alibi_slopes(model: PreTrainedModel) -> Tensor | None:
+    """The slope of each head's linear bias [H], in families that have one."""
+    if not isinstance(model, BloomForCausalLM):
+        return None
+    return _get_alibi_slopes(model.config.num_attention_heads, torch.device("cpu"))
+
+
+def position_arguments(model: PreTrainedModel, positions_N: Tensor) -> dict[str, Tensor]:
+    """How the family is told its tokens' positions; BLOOM has none but its bias, which the plan carries."""
+    return {} if isinstance(model, BloomForCausalLM) else {"position_ids": positions_N[None]}
+
+
+def _adapt_bloom(model: BloomForCausalLM) -> None:
+    for module in model.modules():
+        if isinstance(module, BloomAttention):
+            module.forward = MethodType(_bloom_attention, module)  # type: ignore[method-assign]
+        if isinstance(module, BloomMLP):
+            # The same formula in one kernel instead of a dozen products.
+            module.gelu_impl.forward = partial(gelu, approximate="tanh")  # type: ignore[method-assign]
+    last = cast(BloomAttention, model.transformer.h[-1].self_attention)
+    last.forward = MethodType(_last_bloom_attention, last)  # type: ignore[method-assign]
+
+
+def _bloom_attention(
+    module: BloomAttention, hidden_states: Tensor, residual: Tensor, *_: object, **__: object
+) -> tuple[Tensor, None]:
+    query, key, value = module._reshape(module.query_key_value(hidden_states))
+    output_1NHK, _weights = attend(module, query, key, value, None, scaling=module.inv_norm_factor)
+    return residual + module.dense(output_1NHK.flatten(2)), None
+
+
+def _last_bloom_attention(
+    module: BloomAttention, hidden_states: Tensor, residual: Tensor, *_: object, **__: object
+) -> tuple[Tensor, None]:
+    """What follows the last attention concerns only the places that are read."""
+    output_1ND, _weights = _bloom_attention(module, hidden_states, residual)
+    return output_1ND.index_select(1, places_read()), None
+
+
+def _last_llama_layer(layer: LlamaDecoderLayer, hidden_states: Tensor, **named: object) -> Tensor:
+    """What follows the last attention concerns only the places that are read."""
+    attended_1ND, _weights = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **named)
+    read_1MD = (hidden_states + attended_1ND).index_select(1, places_read())
+    return cast(Tensor, read_1MD + layer.mlp(layer.post_attention_layernorm(read_1MD)))

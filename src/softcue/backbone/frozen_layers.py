@@ -1,0 +1,74 @@
+"""Layers whose weights never train, in fewer passes over memory than the general ones take.
+
+Each computes what the layer it stands in for computes, keeps for the backward pass only what the
+gradient of its input needs, and gives weights no gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+
+def frozen_linear(module: nn.Linear, x: Tensor) -> Tensor:
+    """`nn.Linear.forward`, [..., in] to [..., out]: in float32 on a CPU, by oneDNN.
+
+    PyTorch hands float32 products on a CPU to MKL, which on AMD's processors stays below the
+    vector width they have; oneDNN, in the same wheel, uses all of it and packs no weights.
+    """
+    if _onednn_multiplies(x) and _onednn_multiplies(module.weight):
+        return cast(Tensor, _Product.apply(x, module.weight, module.bias))  # type: ignore[no-untyped-call]
+    return linear(x, module.weight, module.bias)
+
+
+def frozen_rms_norm(module: LlamaRMSNorm, x_ND: Tensor) -> Tensor:
+    """`LlamaRMSNorm.forward` [..., D]: x / sqrt(mean(x²) + eps) * weight, the quotient in fp32."""
+    normed = _RMSNorm.apply(x_ND, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
+    return cast(Tensor, normed)
+
+
+def _onednn_multiplies(tensor: Tensor) -> bool:
+    return (
+        tensor.device.type == "cpu"
+        and tensor.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _onednn(gradients[0], ctx.weight.t(), None), None, None
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+        wide_ND = x_ND.float()
+        scale_N1 = wide_ND.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x_ND, scale_N1)
+        ctx.weight_D = weight_D
+        return (wide_ND * scale_N1).to(x_ND.dtype).mul_(weight_D)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        x_ND, scale_N1 = ctx.saved_tensors
+        normed_ND = x_ND.float() * scale_N1
+        gradient_ND = (gradients[0] * ctx.weight_D).float()
+        along_N1 = (gradient_ND * normed_ND).mean(-1, keepdim=True)
+        gradient_ND = gradient_ND.addcmul(normed_ND, along_N1, value=-1.0).mul_(scale_N1)
+        return gradient_ND.to(x_ND.dtype), None, None
