@@ -10,7 +10,9 @@ from statistics import median
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
+from softcue.backbone.frozen_layers import frozen_linear
 from softcue.runs.memory import PeakMemory
 
 Work = Callable[[], object]
@@ -38,15 +40,28 @@ def peak_above_start(work: Work) -> float:
     return memory.reading(gpu=None).above_start
 
 
-def gemm_rate(dtype: torch.dtype, *, size: int = 2048, rounds: int = 7) -> float:
-    """Floating-point operations a second of a large square matrix product."""
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    return 2 * size**3 / alternating_medians({"gemm": lambda: a @ b}, rounds=rounds)["gemm"]
+def gemm_rates(dtype: torch.dtype, *, size: int = 2048, rounds: int = 9) -> dict[str, float]:
+    """Operations a second of a large square product, as PyTorch multiplies and as softcue does."""
+    a, layer = torch.randn(size, size).to(dtype), nn.Linear(size, size, bias=False, dtype=dtype)
+    works: dict[str, Work] = {"torch.mm": lambda: a @ layer.weight, "oneDNN": lambda: frozen_linear(layer, a)}
+    with torch.no_grad():
+        seconds = alternating_medians(works, rounds=rounds)
+    return {name: 2 * size**3 / value for name, value in seconds.items()}
 
 
-def step_operations(model: nn.Module, *, num_tokens: int, num_logits: int) -> float:
-    """Operations of a training step's products: forward and activation backward, no weight gradients."""
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    linears = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
-    body = sum(m.weight.numel() for m in linears) * num_tokens
-    return 4.0 * float(body + head.weight.numel() * num_logits)
+def step_operations(model: PreTrainedModel, *, num_tokens: int, num_read: int) -> float:
+    """Operations of a training step's products: forward and activation backward, no weight gradients.
+
+    What follows the last layer's attention is counted for the places alone whose logits are read.
+    """
+    head = model.get_output_embeddings()
+    linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
+    last = f".{model.config.num_hidden_layers - 1}."
+    read_only = {name for name in linears if last in name and not _feeds_attention(name)}
+    every = sum(m.weight.numel() for name, m in linears.items() if name not in read_only)
+    read = head.weight.numel() + sum(linears[name].weight.numel() for name in read_only)
+    return 4.0 * float(every * num_tokens + read * num_read)
+
+
+def _feeds_attention(name: str) -> bool:
+    return name.endswith(("q_proj", "k_proj", "v_proj", "query_key_value"))

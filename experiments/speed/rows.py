@@ -27,7 +27,7 @@ class Workload:
 
 
 def workload() -> Workload:
-    """The first 16 tweets whose rows are as long as RAFT's twitter_complaints (14 to 43 tokens)."""
+    """16 tweets to any airline, drawn with a seed, whose rows are as long as RAFT's (14 to 43 tokens)."""
     folder = dequantised(embedded_gguf(), Path.home() / ".cache" / "softcue")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
@@ -38,7 +38,7 @@ def workload() -> Workload:
         verbalizer=CLASSES,
         end_token=False,
     )
-    table = AirlineComplaints(min_confidence=0.6).load(task).labelled.select(range(200))
+    table = AirlineComplaints(min_confidence=0.6).load(task).labelled.shuffle(seed=0).select(range(200))
     encoded = [(tokenizer.encode(f"Tweet text : {row['Tweet text']} Label :"), row["label"]) for row in table]
     fitting = [(ids, label) for ids, label in encoded if len(ids) in RAFT_LENGTHS][:NUM_ROWS]
     choices = {name: tuple(tokenizer.encode(f" {name}")) for name in CLASSES}

@@ -26,8 +26,6 @@ NAME = "softcue"
 class Level:
     """S segments of a stream, padded to T tokens while attention runs (N tokens, KEYS keys each)."""
 
-    span: slice
-    """Where the N tokens of these segments stand in the stream."""
     pad_ST: Tensor
     """For each place, the token (0…N-1) that stands there; pads point to token 0."""
     place_N: Tensor
@@ -43,12 +41,16 @@ class Level:
     sees_static: bool
     """Whether segments have static contexts ahead of them."""
 
-    def pad(self, stream_MHK: Tensor) -> Tensor:
-        """This level's tokens of the stream, side by side: [S, T, H, K]."""
-        return cast(Tensor, _Padded.apply(stream_MHK[self.span], self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
+    def pad(self, own_NHK: Tensor) -> Tensor:
+        """The tokens of each segment side by side: [S, T, H, K]."""
+        if len(self.pad_ST) == 1:
+            return own_NHK[None]
+        return cast(Tensor, _Padded.apply(own_NHK, self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
 
     def unpad(self, padded_STHK: Tensor) -> Tensor:
         """The way back: [N, H, K]."""
+        if len(self.pad_ST) == 1:
+            return padded_STHK[0]
         return cast(Tensor, _Unpadded.apply(padded_STHK.flatten(0, 1), self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
 
 
@@ -82,7 +84,10 @@ class _Unpadded(torch.autograd.Function):
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionPlan:
-    """How the tokens of one stream see each other, the same in every layer."""
+    """How the tokens of one stream see each other, the same in every layer.
+
+    The levels' tokens follow each other in the stream.
+    """
 
     levels: tuple[Level, ...]
     prefix_keys_TPHK: tuple[Tensor, ...]
@@ -134,15 +139,17 @@ def attend(
     if plan.captured is not None:
         plan.captured.append((key_NHK, value_NHK))
 
+    sizes = [len(level.place_N) for level in plan.levels]
+    by_level = zip(plan.levels, *(x.split(sizes) for x in (query_NHK, key_NHK, value_NHK)), strict=True)
     outputs: list[Tensor] = []
     above: tuple[Tensor, Tensor] | None = None
-    for level in plan.levels:
-        own = level.pad(key_NHK), level.pad(value_NHK)
+    for level, query_nHK, key_nHK, value_nHK in by_level:
+        own = level.pad(key_nHK), level.pad(value_nHK)
         blocks = [*_ahead(plan, level, layer), own]
         if level.head_S is not None and above is not None:
             blocks.insert(-1, (_for_segments(above[0], level.head_S), _for_segments(above[1], level.head_S)))
         keys, values = (torch.cat(block, dim=1) for block in zip(*blocks, strict=True))
-        outputs.append(level.unpad(_attention(level.pad(query_NHK), keys, values, level.bias, scaling)))
+        outputs.append(level.unpad(_attention(level.pad(query_nHK), keys, values, level.bias, scaling)))
         above = own
     return torch.cat(outputs)[None], None
 

@@ -93,12 +93,7 @@ def lay_out(rows: Sequence[RowPlan], surroundings: Surroundings) -> Stream:
     heads, tails = split_heads(rows, surroundings.num_prefix_positions)
     segments = heads + tails
     spans = _spans(segments)
-    levels = []
-    for level in (heads, tails):
-        if level:
-            first = spans[0 if level is heads else len(heads)].start
-            size = sum(len(segment.all_ids) for segment in level)
-            levels.append(_level(level, heads, slice(first, first + size), surroundings))
+    levels = [_level(level, heads, surroundings) for level in (heads, tails) if level]
     tail_spans = spans[len(heads) :]
     predicting = [
         place
@@ -176,7 +171,7 @@ def _spans(segments: Sequence[Segment]) -> list[slice]:
     return spans
 
 
-def _level(segments: list[Segment], heads: list[Segment], span: slice, around: Surroundings) -> Level:
+def _level(segments: list[Segment], heads: list[Segment], around: Surroundings) -> Level:
     lengths_S = torch.tensor([len(segment.all_ids) for segment in segments])
     width = int(lengths_S.max())
     real_ST = torch.arange(width) < lengths_S[:, None]
@@ -194,7 +189,6 @@ def _level(segments: list[Segment], heads: list[Segment], span: slice, around: S
     # A pad's own output is dropped; letting it see everything keeps its softmax finite.
     sees_STK |= ~real_ST[:, :, None]
     return Level(
-        span=span,
         pad_ST=(firsts_S[:, None] + torch.arange(width)).masked_fill(~real_ST, 0).to(around.device),
         place_N=real_ST.flatten().nonzero().squeeze(1).to(around.device),
         bias=_bias(sees_STK, positions_SK, around).to(around.device),
