@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions, CausalLMOutputWithPast
 
 from softcue.backbone.frozen_lm import FrozenLM
 from softcue.contracts import Batch, Choices, PromptBank
@@ -106,15 +108,47 @@ def plain_log_likelihood(
     )
 
 
+def plain_hidden(
+    model: PreTrainedModel, bank: PromptBank, row: Sequence[int], label: Sequence[int], prompt: int
+) -> Tensor:
+    """The oracle's final hidden states at the places that predict a label: [label tokens, D]."""
+    states = _plain_output(model, bank, list(row), list(label), prompt).hidden_states
+    assert states is not None
+    states_TD = states[-1][0]
+    return states_TD[-len(label) - 1 : -1]
+
+
 def _plain(model: PreTrainedModel, bank: PromptBank, row: list[int], label: list[int], prompt: int) -> Tensor:
+    logits = _plain_output(model, bank, row, label, prompt).logits
+    assert logits is not None
+    log_probs_TV = logits[0].float().log_softmax(dim=-1)
+    return log_probs_TV[-len(label) - 1 : -1].gather(1, torch.tensor(label)[:, None]).sum()
+
+
+def _plain_output(
+    model: PreTrainedModel, bank: PromptBank, row: list[int], label: list[int], prompt: int
+) -> CausalLMOutputWithPast:
+    """One row in full; a prompt's keys and values as the cache of tokens that ran before."""
     table = model.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
-    table_VD = table.weight.detach()
-    if bank.embeddings_TPD is None:
-        embedded = [table_VD[token] for token in row + label]
-    else:
-        own_PD = bank.embeddings_TPD[prompt]
-        embedded = [own_PD[-1 - token] if token < 0 else table_VD[token] for token in row + label]
-    logits_TV = cast(nn.Module, model)(inputs_embeds=torch.stack(embedded)[None]).logits[0].float()
-    log_probs_TV = logits_TV.log_softmax(dim=-1)
-    return torch.stack([log_probs_TV[len(row) - 1 + step, token] for step, token in enumerate(label)]).sum()
+    table_VD, cache = table.weight.detach(), DynamicCache()
+    if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
+        row = [token for token in row if token >= 0]
+        for layer, (keys, values) in enumerate(
+            zip(bank.keys_TLHPK[prompt], bank.values_TLHPK[prompt], strict=True)
+        ):
+            cache.update(keys[None], values[None], layer)
+    embedded = [
+        table_VD[token]
+        if bank.embeddings_TPD is None or token >= 0
+        else bank.embeddings_TPD[prompt, -1 - token]
+        for token in row + label
+    ]
+    output = cast(nn.Module, model)(
+        inputs_embeds=torch.stack(embedded)[None],
+        attention_mask=torch.ones(1, bank.num_prefix_positions + len(embedded), dtype=torch.long),
+        past_key_values=cache,
+        output_hidden_states=True,
+    )
+    assert isinstance(output, CausalLMOutputWithPast | CausalLMOutputWithCrossAttentions)
+    return cast(CausalLMOutputWithPast, output)

@@ -35,6 +35,7 @@ def build_data(settings: DictConfig) -> PromptData:
         eval_batch_size=data.eval_batch_size,
         max_length=data.max_length,
         padding=data.padding,
+        order=data.order,
         seed=settings.seed,
         cache_dir=settings.paths.cache,
         num_workers=data.num_workers,

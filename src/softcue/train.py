@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import joblib
+import torch
 from lightning import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
@@ -48,6 +51,7 @@ def train(settings: DictConfig) -> RunFolder:
         return folder
     settings.paths.run = str(folder.path)
     _quiet()
+    use_threads(settings.threads)
     seed_everything(settings.seed, workers=True, verbose=False)
     if vars(rank_zero_only)["rank"] > 0:
         # A further process of a distributed run trains its share; the first one records and scores.
@@ -61,6 +65,14 @@ def train(settings: DictConfig) -> RunFolder:
             session.score(learner, part)
         learner.ship(folder)
     return folder
+
+
+def use_threads(count: int | None) -> None:
+    """Give torch this many threads; None: the physical cores that affinity and cgroup quota leave us."""
+    if count is None and "OMP_NUM_THREADS" in os.environ:
+        return
+    # torch counts the machine's cores, and in a container with a share of them starts too many threads.
+    torch.set_num_threads(count or joblib.cpu_count(only_physical_cores=True))
 
 
 def expect_given(settings: DictConfig) -> None:

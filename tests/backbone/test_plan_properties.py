@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from softcue.backbone.forward import score_classes
+from softcue.backbone.forward import plan_rows, score_classes
 from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream import lay_out
 from softcue.contracts import Choices, PromptBank
-from tests.tiny import FAMILIES, HIDDEN, batch_of, plain_log_likelihood, tiny_lm, tiny_model
+from softcue.objectives import LanguageModelLoss, Scoring
+from tests.tiny import (
+    FAMILIES,
+    HIDDEN,
+    batch_of,
+    plain_hidden,
+    plain_log_likelihood,
+    tiny_lm,
+    tiny_model,
+)
 
 WORDS = st.integers(4, 19)
 LABELS = st.lists(
@@ -74,32 +84,73 @@ def both(family: str) -> tuple[FrozenLM, PreTrainedModel]:
     return tiny_lm(family), tiny_model(family)
 
 
-def banks(lm: FrozenLM, case: Case) -> tuple[PromptBank, PromptBank, list[Tensor]]:
-    """Ours and the oracle's, and what takes gradients in ours. Keys and values: those of embeddings."""
+def leaves(lm: FrozenLM, case: Case) -> list[Tensor]:
+    """The prompts: random embeddings, or random keys and values."""
     generator = torch.Generator().manual_seed(2)
-    embeddings = torch.randn(case.num_prompts, max(1, case.num_virtual), HIDDEN, generator=generator)
-    if not case.in_layers:
-        leaf = embeddings.requires_grad_()
-        return PromptBank(embeddings_TPD=leaf), PromptBank(embeddings_TPD=leaf), [leaf]
-    keys, values = (
-        torch.stack(each) for each in zip(*(lm.key_values(own) for own in embeddings), strict=True)
-    )
-    return PromptBank(keys_TLHPK=keys, values_TLHPK=values), PromptBank(embeddings_TPD=embeddings), []
+    shapes: list[tuple[int, ...]] = [(case.num_prompts, max(1, case.num_virtual), HIDDEN)]
+    if case.in_layers:
+        spec = lm.spec
+        shapes = [
+            (case.num_prompts, spec.num_layers, spec.num_kv_heads, case.num_virtual, spec.head_size)
+        ] * 2
+    return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+
+
+def bank_of(case: Case, own: list[Tensor]) -> PromptBank:
+    if case.in_layers:
+        return PromptBank(keys_TLHPK=own[0], values_TLHPK=own[1])
+    return PromptBank(embeddings_TPD=own[0])
+
+
+def assert_close(ours: Tensor, oracle: Tensor) -> None:
+    assert (ours - oracle).norm() <= 1e-5 * max(1.0, oracle.norm().item())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 @given(case=cases())
 def test_the_plan_equals_the_plain_forward(family: str, case: Case) -> None:
+    """Log-likelihoods of all classes, the loss of the labels, and the gradients of every prompt."""
     lm, model = both(family)
     lm.contexts.set_budget(case.budget_gb)
-    ours_bank, oracle_bank, leaves = banks(lm, case)
+    own = leaves(lm, case)
+    bank = bank_of(case, own)
     batch = batch_of(case.rows, case.choices, prompts=case.prompts, width=case.width)
-    oracle = plain_log_likelihood(model, oracle_bank, case.rows, case.choices, case.prompts)
-    ours = score_classes(lm, ours_bank, batch).log_likelihood_BC
+    oracle = plain_log_likelihood(model, bank, case.rows, case.choices, case.prompts)
+    ours = score_classes(lm, bank, batch).log_likelihood_BC
     assert (ours - oracle).abs().max() <= 1e-5 * max(1.0, oracle.abs().max().item())
-    if leaves and case.num_virtual:
+
+    loss = LanguageModelLoss()(lm, bank, batch, Scoring(per_token=False)).mean
+    oracle_loss = -oracle[:, 0].sum() / (len(case.rows) * len(case.choices[0]))
+    assert_close(loss, oracle_loss)
+    if case.num_virtual:
         weights = torch.linspace(-1, 1, ours.numel()).view_as(ours)
-        (our_gradient,) = torch.autograd.grad((ours * weights).sum(), leaves)
-        (oracle_gradient,) = torch.autograd.grad((oracle * weights).sum(), leaves)
-        assert (our_gradient - oracle_gradient).norm() <= 1e-5 * max(1.0, oracle_gradient.norm().item())
+        for result, expected in (((ours * weights).sum(), (oracle * weights).sum()), (loss, oracle_loss)):
+            our_gradients = torch.autograd.grad(result, own, retain_graph=True)
+            oracle_gradients = torch.autograd.grad(expected, own, retain_graph=True)
+            for our_gradient, oracle_gradient in zip(our_gradients, oracle_gradients, strict=True):
+                assert_close(our_gradient, oracle_gradient)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(case=cases())
+def test_hidden_states_equal_the_plain_forwards(family: str, case: Case) -> None:
+    lm, model = both(family)
+    lm.contexts.set_budget(case.budget_gb)
+    bank = bank_of(case, leaves(lm, case)).detach()
+    label = case.choices[0]
+    batch = batch_of(case.rows, (label,), prompts=case.prompts, width=case.width)
+    rows = plan_rows(batch, bank, batch.choices)
+    stream = lay_out(rows, lm.surroundings(bank))
+    contexts = [row.static_ids for row in rows]
+    with torch.no_grad():
+        static = lm.contexts.side_by_side(contexts) if any(contexts) else None
+        ours_MD = lm.hidden(stream, bank, static)
+        oracle_MD = torch.cat(
+            [
+                plain_hidden(model, bank, row, label, prompt)
+                for row, prompt in zip(case.rows, case.prompts, strict=True)
+            ]
+        )
+    assert (ours_MD - oracle_MD).abs().max() <= 1e-5 * max(1.0, oracle_MD.abs().max().item())

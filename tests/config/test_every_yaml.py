@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from fnmatch import fnmatch
 
 import pytest
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
+from softcue.runs.identity import WITHOUT_EFFECT
+from softcue.train import use_threads
 from tests.composing import options, train_config
 
 # Settings a user must give, with something to give.
@@ -83,3 +86,34 @@ def test_tuned_settings_stand_between_groups_and_experiments() -> None:
     assert train_config("experiment=quickstart", "prompt=p_tuning").prompt.learning_rate == 0.003
     assert train_config("experiment=quickstart", "prompt.learning_rate=7").optimizer.lr == 7
     assert train_config("experiment=quickstart", "data=raft_overruling").prompt.learning_rate == 0.03
+
+
+def paths_of(node: object, above: str = "") -> Iterator[str]:
+    """Every dotted path of a config, groups included."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{above}{key}"
+            yield from paths_of(value, f"{above}{key}.")
+
+
+def test_every_setting_said_to_have_no_effect_exists() -> None:
+    known = {
+        path
+        for choice in CHOICES
+        for path in paths_of(OmegaConf.to_container(train_config(choice, *GIVEN.get(choice, []))))
+    }
+    outside = {"hydra", "trainer.num_nodes"}  # Hydra's own; an argument of the Trainer that no YAML sets
+    idle = [p for p in WITHOUT_EFFECT if p not in outside and not any(fnmatch(path, p) for path in known)]
+    assert idle == []
+
+
+def test_threads_follow_the_setting_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", given.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    use_threads(None)
+    use_threads(3)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("joblib.cpu_count", lambda *, only_physical_cores: 5)
+    use_threads(None)
+    assert given == [3, 5]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Batch
-from softcue.data.collate import Collator, EpochShuffle, Row
+from softcue.data.collate import Collator, EpochShuffle, LengthGroupedShuffle, Row
 from softcue.data.datamodule import PromptData
 from softcue.data.pool import Pool
 from softcue.data.splits import AllLabelled, FewShot
@@ -30,7 +30,13 @@ class _Given:
 
 
 def _data(
-    pool: Pool, task: Task, *, max_length: int | None = 64, padding: str = "longest", split: object = _SPLIT
+    pool: Pool,
+    task: Task,
+    *,
+    max_length: int | None = 64,
+    padding: str = "longest",
+    order: str = "shuffled",
+    split: object = _SPLIT,
 ) -> PromptData:
     return PromptData(
         source=_Given(pool=pool),
@@ -41,6 +47,7 @@ def _data(
         eval_batch_size=16,
         max_length=max_length,
         padding=padding,  # type: ignore[arg-type]
+        order=order,  # type: ignore[arg-type]
         seed=0,
         cache_dir=None,
         num_workers=0,
@@ -146,6 +153,36 @@ def test_training_order_follows_from_seed_and_epoch() -> None:
     assert order(0, 3) == order(0, 3)
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in range(3)}) == 6
     assert sorted(order(0, 1)) == list(range(50))
+
+
+def test_length_grouped_batches_hold_rows_of_similar_length() -> None:
+    lengths = torch.randint(5, 60, (203,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def order(seed: int, epoch: int) -> list[int]:
+        sampler = LengthGroupedShuffle(lengths=lengths, batch_size=8, seed=seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    def spread(rows: list[int]) -> int:
+        batches = [rows[start : start + 8] for start in range(0, len(rows), 8)]
+        return sum(int(max(lengths[r] for r in b) - min(lengths[r] for r in b)) for b in batches)
+
+    plain = EpochShuffle(num_rows=203, seed=0)
+    assert spread(order(0, 0)) < spread(list(plain)) / 3
+    assert order(0, 3) == order(0, 3)
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in range(3)}) == 6
+    assert sorted(order(0, 1)) == list(range(203))
+
+
+def test_the_order_of_training_rows_is_a_setting(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = _data(tweets, task, order="length_grouped")
+    data.encode(tokenizer, 2048)
+    rows = torch.cat([batch.row_B for batch in _batches(data.train_dataloader())])
+    assert sorted(rows.tolist()) == list(range(len(data.rows("train"))))
+    with pytest.raises(ConfigError, match=r"data\.order=sorted; choose shuffled or length_grouped"):
+        _data(tweets, task, order="sorted")
 
 
 def test_an_empty_part_has_no_loader(tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast) -> None:

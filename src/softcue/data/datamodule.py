@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import datasets
 from lightning import LightningDataModule
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Choices
-from softcue.data.collate import Collator, EpochShuffle, Row
+from softcue.data.collate import Collator, EpochShuffle, LengthGroupedShuffle, Row
 from softcue.data.encode import Encoder
 from softcue.data.pool import Pool, Source
 from softcue.data.splits import Parts, Splitter
@@ -22,6 +22,7 @@ from softcue.errors import ConfigError
 _logger = logging.getLogger(__name__)
 
 Part = Literal["train", "validation", "test", "unlabelled"]
+Order = Literal["shuffled", "length_grouped"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabelled")
 
 
@@ -43,6 +44,7 @@ class PromptData(LightningDataModule):
         eval_batch_size: int,
         max_length: int | None,
         padding: Literal["longest", "max_length"],
+        order: Order,
         seed: int,
         cache_dir: str | None,
         num_workers: int,
@@ -53,9 +55,11 @@ class PromptData(LightningDataModule):
         self.task, self.layout = task, layout
         self.template: Template = compose(layout, task.template)
         self.num_cut: dict[Part, int] = {}
+        if order not in get_args(Order):
+            raise ConfigError(f"data.order={order}; choose {' or '.join(get_args(Order))}.")
         self._source, self._splitter = source, splitter
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
-        self._max_length, self._padding = max_length, padding
+        self._max_length, self._padding, self._order = max_length, padding, order
         self._seed, self._cache_dir, self._num_workers = seed, cache_dir, num_workers
         self._pool: Pool | None = None
         self._parts: Parts | None = None
@@ -125,6 +129,9 @@ class PromptData(LightningDataModule):
         """Training batches, in an order that follows from the seed and the epoch."""
         rows = self._rows["train"]
         sampler = EpochShuffle(num_rows=len(rows), seed=self._seed)
+        if self._order == "length_grouped":
+            lengths = [len(row.ids) for row in rows]
+            sampler = LengthGroupedShuffle(lengths=lengths, batch_size=self._batch_size, seed=self._seed)
         return self._loader(rows, batch_size=self._batch_size, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Row] | list[DataLoader[Row]]:

@@ -14,7 +14,6 @@ WITHOUT_EFFECT = (
     # where things are read and written
     "paths",
     "backbone.cache_dir",
-    "data.cache_dir",
     "trainer.default_root_dir",
     "callbacks.*.dirpath",
     # what is kept in memory, and what is computed again
@@ -27,25 +26,19 @@ WITHOUT_EFFECT = (
     # what is shown and logged
     "logger",
     "callbacks.*progress_bar",
-    "callbacks.model_summary",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
-    # what the run is called
-    "name",
-    "tags",
     # how it is started
     "hydra",
-    "debug",
     "dry",
-    "sweep",
     # which machine does the work
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.strategy",
     "data.num_workers",
-    "data.pin_memory",
+    "threads",
 )
 """Dotted paths (fnmatch patterns) of settings that determine no result, with all beneath them."""
 
