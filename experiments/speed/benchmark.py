@@ -20,7 +20,13 @@ from rich.console import Console
 from torch import nn
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, PreTrainedModel
 
-from experiments.speed.measure import alternating_medians, gemm_rates, peak_above_start, step_operations
+from experiments.speed.measure import (
+    alternating_medians,
+    gemm_rates,
+    peak_above_start,
+    step_operations,
+    step_shares,
+)
 from experiments.speed.ours import Ours
 from experiments.speed.peers import Peft
 from experiments.speed.rows import Workload, classes_77, workload
@@ -110,6 +116,11 @@ def limits(
         num_tokens=ours.num_tokens(work.rows, work.labels),
         num_read=sum(len(label) for label in work.labels),
     )
+    rates = gemm_rates(torch.float32)
+    # What the step's products reach: smaller than the square ones, and their weights come from memory.
+    shares = step_shares(lambda: ours.train_step(work.rows, work.labels))
+    rates["its own products"] = operations / (shares["products"] * seconds)
+    console.log({share: f"{value:.0%}" for share, value in shares.items()})
     return [
         {
             "work": "matrix-product limit",
@@ -118,10 +129,11 @@ def limits(
             "ours_s": seconds,
             "peer": f"products alone at {rate / 1e9:.0f} GFLOP/s ({product})",
             "peer_s": operations / rate,
+            "step_shares": shares,
             "ratio": operations / rate / seconds,
             "memory_ratio": None,
         }
-        for product, rate in gemm_rates(torch.float32).items()
+        for product, rate in rates.items()
     ]
 
 
@@ -159,62 +171,80 @@ def suffix(work: Workload) -> list[Result]:
     ]
 
 
-def evaluation(work: Workload) -> list[Result]:
-    """Scoring 2 and 77 classes against PEFT's generate and against a full forward for each class."""
-    model = smollm2(torch.float32)
+def evaluation(work: Workload, name: str) -> list[Result]:
+    """Scoring 2 classes against PEFT's generate and against a full forward for each class."""
+    model = MODELS[name](torch.float32)
     peft = Peft(twin(model), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
-    ours = Ours(
-        FrozenLM(model, work.tokenizer, name="smollm2_135m"),
-        "prompt_tuning",
-        num_virtual_tokens=VIRTUAL_TOKENS,
+    ours, fast = (
+        Ours(FrozenLM(each, work.tokenizer, name=name), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+        for each in (model, MODELS[name](torch.bfloat16))
     )
-    fast = Ours(
-        FrozenLM(smollm2(torch.bfloat16), work.tokenizer, name="smollm2_135m"),
-        "prompt_tuning",
-        num_virtual_tokens=VIRTUAL_TOKENS,
-    )
-    many = classes_77(work.tokenizer)
     seconds = alternating_medians(
         {
-            "float32 2": lambda: ours.score(work.rows, work.choices),
-            "bfloat16 2": lambda: fast.score(work.rows, work.choices),
+            "float32": lambda: ours.score(work.rows, work.choices),
+            "bfloat16": lambda: fast.score(work.rows, work.choices),
             "generate": lambda: peft.generate(work.rows),
-            "classes 2": lambda: peft.score_each_class(work.rows, work.choices),
+            "classes": lambda: peft.score_each_class(work.rows, work.choices),
         },
         rounds=ROUNDS,
     )
-    seconds |= alternating_medians({"float32 77": lambda: ours.score(work.rows, many)}, rounds=3)
-    seconds |= alternating_medians({"bfloat16 77": lambda: fast.score(work.rows, many)}, rounds=3)
-    # A full forward for each of 77 classes takes minutes: a tenth of them, times ten.
-    tenth = alternating_medians({"tenth": lambda: peft.score_each_class(work.rows[:4], many[::11])}, rounds=1)
-    seconds["classes 77"] = tenth["tenth"] * len(work.rows) / 4 * len(many) / len(many[::11])
-    pairs = [
-        ("float32 2", "generate", "PEFT float32, generate 10 tokens"),
-        ("bfloat16 2", "generate", "PEFT float32, generate 10 tokens"),
-        ("float32 2", "classes 2", "PEFT float32, a forward for each of 2 classes"),
-        (
-            "float32 77",
-            "classes 77",
-            "PEFT float32, a forward for each of 77 classes (from 7 of them, 4 rows)",
-        ),
-        ("float32 77", "float32 2", "ours, 2 classes"),
-        ("bfloat16 77", "bfloat16 2", "ours, 2 classes"),
-    ]
+    peers = {
+        "generate": "PEFT float32, generate 10 tokens",
+        "classes": "PEFT float32, a forward for each of 2 classes",
+    }
     return [
-        {
-            "work": f"evaluation, {key.split()[1]} classes",
-            "model": "smollm2_135m",
-            "method": "prompt_tuning",
-            "dtype": key.split()[0],
-            "ours_s": seconds[key],
-            "rows_per_s": len(work.rows) / seconds[key],
-            "peer": peer,
-            "peer_s": seconds[other],
-            "ratio": seconds[other] / seconds[key],
-            "memory_ratio": None,
-        }
-        for key, other, peer in pairs
+        scored(name, 2, dtype, seconds[dtype], len(work.rows), peer, seconds[key])
+        for key, peer in peers.items()
+        for dtype in ("float32", "bfloat16")
     ]
+
+
+def many_classes(work: Workload) -> list[Result]:
+    """Scoring 77 classes against 2, and against a full forward for each class."""
+    name, many = "smollm2_135m", classes_77(work.tokenizer)
+    model = smollm2(torch.float32)
+    peft = Peft(twin(model), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+    results = []
+    for dtype, own in (("float32", model), ("bfloat16", smollm2(torch.bfloat16))):
+        lm = FrozenLM(own, work.tokenizer, name=name)
+        ours = Ours(lm, "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+        seconds = alternating_medians(
+            {
+                "2": partial(ours.score, work.rows, work.choices),
+                "77": partial(ours.score, work.rows, many),
+            },
+            rounds=ROUNDS,
+        )
+        results.append(
+            scored(name, 77, dtype, seconds["77"], len(work.rows), "ours, 2 classes", seconds["2"])
+        )
+        if dtype == "float32":
+            # A full forward for each of 77 classes takes minutes: of 7 of them, on 4 rows, scaled up.
+            part = alternating_medians(
+                {"part": lambda: peft.score_each_class(work.rows[:4], many[::11])}, rounds=1
+            )["part"]
+            peer = "PEFT float32, a forward for each of 77 classes (from 7 of them, 4 rows)"
+            whole = part * len(work.rows) / 4 * len(many) / len(many[::11])
+            results.append(scored(name, 77, dtype, seconds["77"], len(work.rows), peer, whole))
+    return results
+
+
+def scored(
+    model: str, num_classes: int, dtype: str, seconds: float, num_rows: int, peer: str, peer_seconds: float
+) -> Result:
+    """One comparison of scoring times."""
+    return {
+        "work": f"evaluation, {num_classes} classes",
+        "model": model,
+        "method": "prompt_tuning",
+        "dtype": dtype,
+        "ours_s": seconds,
+        "rows_per_s": num_rows / seconds,
+        "peer": peer,
+        "peer_s": peer_seconds,
+        "ratio": peer_seconds / seconds,
+        "memory_ratio": None,
+    }
 
 
 def growth(work: Workload) -> list[Result]:
@@ -262,9 +292,9 @@ def run(parts: list[str]) -> None:
     measures: dict[str, Callable[[], list[Result]]] = {
         "training": lambda: training("smollm2_135m", work, METHODS),
         "suffix": lambda: suffix(work),
-        "evaluation": lambda: evaluation(work),
+        "evaluation": lambda: evaluation(work, "smollm2_135m") + many_classes(work),
         "growth": lambda: growth(work),
-        "bloom": lambda: training("bloomz_560m", work, METHODS),
+        "bloom": lambda: training("bloomz_560m", work, METHODS) + evaluation(work, "bloomz_560m"),
     }
     for part in parts or list(measures):
         console.log(part)

@@ -10,6 +10,7 @@ from statistics import median
 
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
 from softcue.backbone.frozen_layers import frozen_linear
@@ -65,3 +66,21 @@ def step_operations(model: PreTrainedModel, *, num_tokens: int, num_read: int) -
 
 def _feeds_attention(name: str) -> bool:
     return name.endswith(("q_proj", "k_proj", "v_proj", "query_key_value"))
+
+
+PRODUCTS = ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm")
+ATTENTION = ("aten::_scaled_dot_product", "aten::bmm", "aten::baddbmm", "aten::_softmax")
+
+
+def step_shares(work: Work) -> dict[str, float]:
+    """Where a step's processor time goes, by PyTorch's profiler: products, attention, everything else."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        work()
+    times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    whole = sum(times.values())
+
+    def share(names: tuple[str, ...]) -> float:
+        return float(sum(time for name, time in times.items() if name.startswith(names)) / whole)
+
+    products, attention = share(PRODUCTS), share(ATTENTION)
+    return {"products": products, "attention": attention, "rest": 1 - products - attention}

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from softcue.backbone import forward
 from softcue.backbone.forward import score_classes, score_targets
+from softcue.backbone.frozen_lm import FrozenLM
 from softcue.contracts import Choices, PromptBank
-from tests.tiny import FAMILIES, HIDDEN, batch_of, plain_log_likelihood, tiny_lm, tiny_model
+from tests.tiny import FAMILIES, HIDDEN, batch_of, plain_log_likelihood, tiny_lm, tiny_model, tiny_tokenizer
 
 CLOSE = 1e-5
 CHOICES: Choices = ((20, 21, 22), (20, 21, 23), (24,), (20, 25, 26))
@@ -146,3 +147,17 @@ def test_rows_of_different_tasks_keep_their_own_classes() -> None:
         alone = score_classes(lm, bank, batch_of([row], choices)).log_likelihood_BC[0]
         assert relative(scores[: len(choices)], alone) < CLOSE
         assert torch.isneginf(scores[len(choices) :]).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_weights_cost_less_precision_than_in_the_models_own_forward(family: str) -> None:
+    """The model's own forward rounds every sum to bfloat16; here only products are rounded."""
+    rows, bank = LAYOUTS["infix and anchors"], PromptBank(embeddings_TPD=prompt().detach())
+    exact = plain_log_likelihood(tiny_model(family), bank, rows, CHOICES)
+    low = tiny_model(family).to(torch.bfloat16)  # type: ignore[arg-type]
+    low_bank = PromptBank(embeddings_TPD=prompt().detach().bfloat16())
+    rounded = plain_log_likelihood(low, low_bank, rows, CHOICES)
+    lm = FrozenLM(low, tiny_tokenizer(), name="low")
+    ours = score_classes(lm, bank, batch_of(rows, CHOICES)).log_likelihood_BC
+    assert (ours - exact).norm() < (rounded - exact).norm()
+    assert relative(ours, exact) < 0.05

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from softcue.backbone.frozen_layers import frozen_linear, frozen_rms_norm
+from softcue.backbone.frozen_layers import frozen_layer_norm, frozen_linear, frozen_rms_norm, wide_layer_norm
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -32,14 +34,28 @@ def test_autocast_lowers_a_frozen_linear_layers_precision_as_it_does_any() -> No
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_frozen_rms_norm_equals_llamas(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_layer_norm_equals_torchs_and_takes_wider_input(dtype: torch.dtype, bias: bool) -> None:
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(16, bias=bias, dtype=dtype).requires_grad_(False)
+    norm.weight.normal_(1, 0.3)
+    x = (3 * torch.randn(2, 5, 16)).to(dtype)
+    torch.testing.assert_close(frozen_layer_norm(norm, x), norm(x))
+    assert frozen_layer_norm(norm, x.float()).dtype == dtype
+    assert wide_layer_norm(norm, x).dtype == torch.float32
+    torch.testing.assert_close(wide_layer_norm(norm, x).to(dtype), norm(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_rms_norm_equals_llamas_in_fp32(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     norm = LlamaRMSNorm(16).to(dtype).requires_grad_(False)
     norm.weight.normal_(1, 0.3)
     x = (3 * torch.randn(2, 5, 16)).to(dtype).requires_grad_()
-    ours, theirs = frozen_rms_norm(norm, x), norm(x)
-    torch.testing.assert_close(ours, theirs)
-    weights = torch.randn_like(theirs)
+    exact = copy.deepcopy(norm).float()(x.float())
+    ours = frozen_rms_norm(norm, x)
+    torch.testing.assert_close(ours, exact.to(dtype))
+    weights = torch.randn_like(ours)
     (our_gradient,) = torch.autograd.grad((ours * weights).sum(), x)
-    (their_gradient,) = torch.autograd.grad((theirs * weights).sum(), x)
-    torch.testing.assert_close(our_gradient, their_gradient)
+    (exact_gradient,) = torch.autograd.grad((exact * weights).sum(), x)
+    torch.testing.assert_close(our_gradient, exact_gradient)

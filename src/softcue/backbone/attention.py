@@ -135,7 +135,8 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: [1, heads, N, K] in, [1, N, heads, K] out."""
     plan, layer = _active.get(), int(module.layer_idx)  # type: ignore[arg-type]
-    query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1) for x in (query, key, value))
+    # Rotary positions come in the precision of the sums, the products' may be lower.
+    query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     if plan.captured is not None:
         plan.captured.append((key_NHK, value_NHK))
 

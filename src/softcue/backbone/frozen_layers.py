@@ -10,33 +10,43 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import layer_norm, linear
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 
 def frozen_linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """`nn.Linear.forward`, [..., in] to [..., out]: in float32 on a CPU, by oneDNN.
+    """`nn.Linear.forward`, [..., in] to [..., out] in the weight's dtype: in float32 on a CPU, by oneDNN.
 
     PyTorch hands float32 products on a CPU to MKL, which on AMD's processors stays below the
     vector width they have; oneDNN, in the same wheel, uses all of it and packs no weights.
     """
-    if _onednn_multiplies(x) and _onednn_multiplies(module.weight):
-        return cast(Tensor, _Product.apply(x, module.weight, module.bias))  # type: ignore[no-untyped-call]
+    if not torch.is_autocast_enabled(x.device.type):
+        x = x.to(module.weight.dtype)
+        if x.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+            return cast(Tensor, _Product.apply(x, module.weight, module.bias))  # type: ignore[no-untyped-call]
     return linear(x, module.weight, module.bias)
 
 
 def frozen_rms_norm(module: LlamaRMSNorm, x_ND: Tensor) -> Tensor:
-    """`LlamaRMSNorm.forward` [..., D]: x / sqrt(mean(x²) + eps) * weight, the quotient in fp32."""
+    """`LlamaRMSNorm.forward` [..., D]: x / sqrt(mean(x²) + eps) * weight, in fp32, to the weight's dtype."""
     normed = _RMSNorm.apply(x_ND, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
     return cast(Tensor, normed)
 
 
-def _onednn_multiplies(tensor: Tensor) -> bool:
-    return (
-        tensor.device.type == "cpu"
-        and tensor.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-        and not torch.is_autocast_enabled("cpu")
+def frozen_layer_norm(module: nn.LayerNorm, x_ND: Tensor) -> Tensor:
+    """`nn.LayerNorm.forward` [..., D], in fp32, to the weight's dtype."""
+    return wide_layer_norm(module, x_ND).to(module.weight.dtype)
+
+
+def wide_layer_norm(module: nn.LayerNorm, x_ND: Tensor) -> Tensor:
+    """`nn.LayerNorm.forward` [..., D], in fp32 and left so."""
+    bias = cast(Tensor | None, module.bias)
+    return layer_norm(
+        x_ND.float(),
+        module.normalized_shape,
+        module.weight.float(),
+        None if bias is None else bias.float(),
+        module.eps,
     )
 
 
@@ -62,13 +72,13 @@ class _RMSNorm(torch.autograd.Function):
         scale_N1 = wide_ND.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x_ND, scale_N1)
         ctx.weight_D = weight_D
-        return (wide_ND * scale_N1).to(x_ND.dtype).mul_(weight_D)
+        return (wide_ND * scale_N1 * weight_D).to(weight_D.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         x_ND, scale_N1 = ctx.saved_tensors
         normed_ND = x_ND.float() * scale_N1
-        gradient_ND = (gradients[0] * ctx.weight_D).float()
+        gradient_ND = gradients[0].float() * ctx.weight_D
         along_N1 = (gradient_ND * normed_ND).mean(-1, keepdim=True)
         gradient_ND = gradient_ND.addcmul(normed_ND, along_N1, value=-1.0).mul_(scale_N1)
         return gradient_ND.to(x_ND.dtype), None, None

@@ -107,6 +107,8 @@ class FrozenLM:
         """The frozen table where an id is a word, the row's prompt where it is a virtual token."""
         table = cast(nn.Module, self.model.get_input_embeddings())
         words_ND = cast(Tensor, table(stream.ids_N.clamp(min=0)))
+        if families.sums_in_fp32(self.model):
+            words_ND = words_ND.float()
         virtual_I = (stream.ids_N < 0).nonzero().squeeze(1)
         if len(virtual_I) == 0:
             return words_ND
