@@ -1,7 +1,7 @@
 """`make bench`: softcue against PEFT, alternating in one process, same weights, same rows.
 
 Claim: several times PEFT's speed in a fraction of its memory, with the plain forward's results.
-Command: python -m experiments.speed.benchmark [training bloom suffix evaluation growth]
+Command: python -m experiments.speed.benchmark [training suffix evaluation growth bloom_prompt_tuning …]
 Cost: about half an hour on 2 cores for everything. Leaves results.json and table.md beside itself.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, Pr
 from experiments.speed.measure import (
     alternating_medians,
     gemm_rates,
-    peak_above_start,
+    measured,
     step_operations,
     step_shares,
 )
@@ -68,7 +68,7 @@ def twin(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
-def training(name: str, work: Workload, methods: tuple[str, ...]) -> list[Result]:
+def training(name: str, work: Workload, methods: Sequence[str]) -> list[Result]:
     """A training step on the tutorial's batch, in float32 and in our best dtype."""
     results = []
     model = MODELS[name](torch.float32)
@@ -84,8 +84,7 @@ def training(name: str, work: Workload, methods: tuple[str, ...]) -> list[Result
             "float32": partial(ours.train_step, work.rows, work.labels),
             "bfloat16": partial(fast.train_step, work.rows, work.labels),
         }
-        seconds = alternating_medians(works, rounds=ROUNDS)
-        memory = {key: peak_above_start(run) for key, run in works.items()}
+        seconds, memory = measured(works, rounds=ROUNDS)
         common = {"model": name, "method": method}
         results += [
             {
@@ -254,7 +253,7 @@ def growth(work: Workload) -> list[Result]:
     results = []
 
     def add(what: str, value: int, run: Callable[[], object]) -> None:
-        seconds = alternating_medians({"ours": run}, rounds=3)["ours"]
+        seconds, memory = measured({"ours": run}, rounds=3)
         results.append(
             {
                 "work": f"growth with {what}",
@@ -262,8 +261,8 @@ def growth(work: Workload) -> list[Result]:
                 "method": "prompt_tuning",
                 "dtype": "float32",
                 "value": value,
-                "ours_s": seconds,
-                "ours_mb": peak_above_start(run),
+                "ours_s": seconds["ours"],
+                "ours_mb": memory["ours"],
                 "peer": None,
                 "peer_s": None,
                 "ratio": None,
@@ -294,7 +293,8 @@ def run(parts: list[str]) -> None:
         "suffix": lambda: suffix(work),
         "evaluation": lambda: evaluation(work, "smollm2_135m") + many_classes(work),
         "growth": lambda: growth(work),
-        "bloom": lambda: training("bloomz_560m", work, METHODS) + evaluation(work, "bloomz_560m"),
+        **{f"bloom_{m}": partial(training, "bloomz_560m", work, [m]) for m in METHODS},
+        "bloom_evaluation": lambda: evaluation(work, "bloomz_560m"),
     }
     for part in parts or list(measures):
         console.log(part)

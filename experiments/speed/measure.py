@@ -21,14 +21,19 @@ Work = Callable[[], object]
 
 def alternating_medians(works: Mapping[str, Work], *, rounds: int) -> dict[str, float]:
     """Median seconds of each work, the works taking turns, after one turn that does not count."""
+    return measured(works, rounds=rounds)[0]
+
+
+def measured(works: Mapping[str, Work], *, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds of each work, the works taking turns; and its megabytes, from a turn before these."""
+    memory = {name: peak_above_start(work) for name, work in works.items()}
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, work in works.items():
             start = time.perf_counter()
             work()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in seconds.items()}
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(values) for name, values in seconds.items()}, memory
 
 
 def peak_above_start(work: Work) -> float:

@@ -47,9 +47,7 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
     method = _make(settings.prompt.method)
     if isinstance(method, TfidfLogisticRegression):
         return TextBaseline(classifier=method, data=data)
-    lm = build_backbone(settings)
-    prompt = build_prompt(settings, lm.spec, data.template)
-    data.encode(lm.tokenizer, lm.spec.max_positions)
+    lm, prompt = build_prompted_backbone(settings, data)
     module = PromptModule(
         lm=lm,
         prompt=prompt,
@@ -60,6 +58,16 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
         scheduler=_make(settings.scheduler),
     )
     return PromptLearner(module=module, data=data, trainer=build_trainer(settings, data))
+
+
+def build_prompted_backbone(settings: DictConfig, data: PromptData) -> tuple[FrozenLM, SoftPrompt]:
+    """The frozen model and the prompt at its start; `data` is encoded for them."""
+    if isinstance(_make(settings.prompt.method), TfidfLogisticRegression):
+        raise ConfigError(f"prompt {settings.prompt.name} reads whole texts and has no rows of tokens.")
+    lm = build_backbone(settings)
+    prompt = build_prompt(settings, lm.spec, data.template)
+    data.encode(lm.tokenizer, lm.spec.max_positions)
+    return lm, prompt
 
 
 def build_backbone(settings: DictConfig) -> FrozenLM:

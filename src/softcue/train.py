@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.load import resolve_dtype
-from softcue.build import build_data, build_learner
+from softcue.build import build_data, build_learner, build_prompted_backbone
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
@@ -24,6 +24,7 @@ from softcue.errors import ConfigError
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
 from softcue.session import Session
+from softcue.show import show
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ def train(settings: DictConfig) -> RunFolder:
     data = build_data(settings)
     data.load()
     folder = run_folder(settings, data)
+    if settings.show:
+        show(*build_prompted_backbone(settings, data), data)
+        return folder
     if folder.is_complete:
         log.info("%s is complete: nothing to do", folder.path)
         return folder

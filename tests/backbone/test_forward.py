@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softcue.backbone import forward
 from softcue.backbone.forward import score_classes, score_targets
 from softcue.backbone.frozen_lm import FrozenLM
 from softcue.contracts import Choices, PromptBank
-from tests.tiny import FAMILIES, HIDDEN, batch_of, plain_log_likelihood, tiny_lm, tiny_model, tiny_tokenizer
+from tests.tiny import (
+    FAMILIES,
+    HIDDEN,
+    batch_of,
+    plain_log_likelihood,
+    tiny_lm,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 CLOSE = 1e-5
 CHOICES: Choices = ((20, 21, 22), (20, 21, 23), (24,), (20, 25, 26))
@@ -150,14 +160,16 @@ def test_rows_of_different_tasks_keep_their_own_classes() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bfloat16_weights_cost_less_precision_than_in_the_models_own_forward(family: str) -> None:
-    """The model's own forward rounds every sum to bfloat16; here only products are rounded."""
-    rows, bank = LAYOUTS["infix and anchors"], PromptBank(embeddings_TPD=prompt().detach())
-    exact = plain_log_likelihood(tiny_model(family), bank, rows, CHOICES)
+def test_beside_bfloat16_weights_the_sums_between_layers_stay_fp32(family: str) -> None:
+    rows = [row for layout in LAYOUTS.values() for row in layout]
+    bank = PromptBank(embeddings_TPD=prompt().detach())
     low = tiny_model(family).to(torch.bfloat16)  # type: ignore[arg-type]
-    low_bank = PromptBank(embeddings_TPD=prompt().detach().bfloat16())
-    rounded = plain_log_likelihood(low, low_bank, rows, CHOICES)
+    exact = plain_log_likelihood(copy.deepcopy(low).float(), bank, rows, CHOICES)
     lm = FrozenLM(low, tiny_tokenizer(), name="low")
+    between: list[torch.dtype] = []
+    for module in low.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.register_forward_pre_hook(lambda _, inputs: between.append(inputs[0].dtype))
     ours = score_classes(lm, bank, batch_of(rows, CHOICES)).log_likelihood_BC
-    assert (ours - exact).norm() < (rounded - exact).norm()
-    assert relative(ours, exact) < 0.05
+    assert set(between) == {torch.float32}
+    assert relative(ours, exact) < 0.01

@@ -70,7 +70,10 @@ def test_the_same_seed_gives_the_same_start_and_another_seed_another(lm: FrozenL
 
 
 # Methods that start from a text start the same whatever the seed.
-RANDOM = {method: ["prompt/initialiser=random_normal"] for method in ("prompt_tuning", "prefix_tuning")}
+RANDOM = {
+    method: ["prompt/initialiser=random_normal"]
+    for method in ("prompt_tuning", "prompt_tuning_suffix", "prefix_tuning")
+}
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,7 +8,7 @@ The model calls `attend` through transformers' attention interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -135,10 +135,9 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: [1, heads, N, K] in, [1, N, heads, K] out."""
     plan, layer = _active.get(), int(module.layer_idx)  # type: ignore[arg-type]
-    # Rotary positions come in the precision of the sums, the products' may be lower.
-    query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
+    query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1).to(_dtype(value)) for x in (query, key, value))
     if plan.captured is not None:
-        plan.captured.append((key_NHK, value_NHK))
+        plan.captured.append((key_NHK.to(value.dtype), value_NHK.to(value.dtype)))
 
     sizes = [len(level.place_N) for level in plan.levels]
     by_level = zip(plan.levels, *(x.split(sizes) for x in (query_NHK, key_NHK, value_NHK)), strict=True)
@@ -149,10 +148,15 @@ def attend(
         blocks = [*_ahead(plan, level, layer), own]
         if level.head_S is not None and above is not None:
             blocks.insert(-1, (_for_segments(above[0], level.head_S), _for_segments(above[1], level.head_S)))
-        keys, values = (torch.cat(block, dim=1) for block in zip(*blocks, strict=True))
+        keys, values = (_joined(block) for block in zip(*blocks, strict=True))
         outputs.append(level.unpad(_attention(level.pad(query_nHK), keys, values, level.bias, scaling)))
         above = own
-    return torch.cat(outputs)[None], None
+    return torch.cat(outputs)[None].to(value.dtype), None
+
+
+def _dtype(value: Tensor) -> torch.dtype:
+    """What attention runs in: fp32 on a CPU, whose fused kernel is slow and inexact in bfloat16."""
+    return torch.float32 if value.device.type == "cpu" else value.dtype
 
 
 def _ahead(plan: AttentionPlan, level: Level, layer: int) -> list[tuple[Tensor, Tensor]]:
@@ -164,6 +168,11 @@ def _ahead(plan: AttentionPlan, level: Level, layer: int) -> list[tuple[Tensor, 
     if level.sees_static and plan.static_SPL2HK is not None:
         blocks.append((plan.static_SPL2HK[:, :, layer, 0], plan.static_SPL2HK[:, :, layer, 1]))
     return blocks
+
+
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    """Blocks of keys in front of a segment's own, which come last and say the dtype."""
+    return torch.cat([block.to(blocks[-1].dtype) for block in blocks], dim=1)
 
 
 def _for_segments(keys_UPHK: Tensor, which_S: Tensor) -> Tensor:
@@ -181,26 +190,6 @@ def _attention(
     grouped = segments, width, keys.shape[2], num_heads // keys.shape[2], head_size
     query = query_STHK.reshape(grouped).permute(0, 2, 3, 1, 4).flatten(2, 3)
     heads = query, keys.transpose(1, 2), values.transpose(1, 2)
-    # Under autocast the products, and so the queries, are of a lower precision than the weights.
-    bias = bias.to(query.dtype)
-    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
-        # The fused kernel's backward is five times slower than these products in bfloat16 on a CPU.
-        output = _attention_in_products(*heads, bias, scaling)
-    else:
-        output = scaled_dot_product_attention(*heads, attn_mask=bias, scale=scaling)
+    output = scaled_dot_product_attention(*heads, attn_mask=bias.to(query.dtype), scale=scaling)
     by_group = output.view(segments, keys.shape[2], -1, width, head_size)
     return by_group.permute(0, 3, 1, 2, 4).reshape(query_STHK.shape)
-
-
-def _attention_in_products(
-    query_SHQK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
-) -> Tensor:
-    segments, heads, num_queries, head_size = query_SHQK.shape
-    scores = torch.baddbmm(
-        bias.expand(segments, heads, num_queries, -1).flatten(0, 1),
-        query_SHQK.flatten(0, 1),
-        keys.flatten(0, 1).transpose(1, 2),
-        alpha=head_size**-0.5 if scaling is None else scaling,
-    )
-    output = torch.bmm(scores.softmax(dim=-1), values.flatten(0, 1))
-    return output.view(segments, heads, num_queries, head_size)

@@ -63,7 +63,6 @@ class FrozenLM:
             alibi_slopes_H=families.alibi_slopes(self.model),
             num_groups=self.spec.num_attention_heads // self.spec.num_kv_heads,
             device=self.device,
-            dtype=self.dtype,
         )
 
     def hidden(self, stream: Stream, bank: PromptBank, static_SPL2HK: Tensor | None) -> Tensor:
@@ -147,7 +146,7 @@ class FrozenLM:
     def _by_layer(self, keys_TLHPK: Tensor | None) -> tuple[Tensor, ...]:
         if keys_TLHPK is None:
             return ()
-        return keys_TLHPK.to(self.dtype).transpose(2, 3).unbind(dim=1)
+        return keys_TLHPK.transpose(2, 3).unbind(dim=1)
 
     def _describe(self, name: str) -> BackboneSpec:
         config = self.model.config.get_text_config()

@@ -30,7 +30,6 @@ class Surroundings:
     num_groups: int
     """Query heads that share a key head."""
     device: torch.device
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +228,7 @@ def _bias(sees_STK: Tensor, positions_SK: Tensor, around: Surroundings) -> Tenso
         # keys share, and small numbers survive bfloat16.
         distance_SK = positions_SK - positions_SK.amax(dim=1, keepdim=True)
         bias = bias + around.alibi_slopes_H[:, None, None] * distance_SK[:, None, None, :]
-    bias = bias.masked_fill(~sees_STK[:, None], float("-inf")).to(around.dtype)
+    bias = bias.masked_fill(~sees_STK[:, None], float("-inf"))
     if around.alibi_slopes_H is None:
         return bias.repeat(1, 1, around.num_groups, 1)
     width, num_keys = bias.shape[2:]

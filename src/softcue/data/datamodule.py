@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Choices
 from softcue.data.collate import Collator, EpochShuffle, LengthGroupedShuffle, Row
-from softcue.data.encode import Encoder
+from softcue.data.encode import Encoder, Kind
 from softcue.data.pool import Pool, Source
 from softcue.data.splits import Parts, Splitter
 from softcue.data.task import Task
@@ -65,6 +65,7 @@ class PromptData(LightningDataModule):
         self._parts: Parts | None = None
         self._rows: dict[Part, list[Row]] = {}
         self._collator: Collator | None = None
+        self._encoder: Encoder | None = None
 
     def load(self) -> None:
         """Read and split the rows, once; raises a DataError or TemplateError for what cannot be used."""
@@ -82,6 +83,7 @@ class PromptData(LightningDataModule):
             max_length=self._max_length,
             max_positions=max_positions,
         )
+        self._encoder = encoder
         self._collator = Collator(
             choices=encoder.choices,
             padding=encoder.max_row_length if self._padding == "max_length" else "longest",
@@ -124,6 +126,11 @@ class PromptData(LightningDataModule):
     def rows(self, part: Part) -> list[Row]:
         """Each row encoded, in the table's order."""
         return self._rows[part]
+
+    def kinds(self, part: Part, row: int) -> list[Kind]:
+        """What each token of a row is."""
+        assert self._encoder is not None, "encode() comes first"
+        return self._encoder.kinds(self._table(part)[row])
 
     def train_dataloader(self) -> DataLoader[Row]:
         """Training batches, in an order that follows from the seed and the epoch."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import datasets
 from transformers import PreTrainedTokenizerFast
@@ -19,6 +20,10 @@ from softcue.data.pool import dataset_digest
 from softcue.data.task import Task
 from softcue.data.template import Column, Segment, Soft, Template, Text
 from softcue.errors import ConfigError, DataError
+
+Kind = Literal["virtual", "special", "anchor", "text"]
+"""What a token of a row is: a virtual token, one of the tokenizer's own in front, a word of the
+template or layout, or a row's own text."""
 
 Span = int | tuple[Text | Column, ...]
 """A slot's number of virtual tokens, or what stands between two slots."""
@@ -73,6 +78,21 @@ class Encoder:
             return EncodedRow(ids=ids, was_cut=False)
         return EncodedRow(ids=self._ids(self._cut(fields, num_text=self._num_text(ids))), was_cut=True)
 
+    def kinds(self, fields: Mapping[str, str]) -> list[Kind]:
+        """What each token of `encode_row` is."""
+        ids = self._ids(fields)
+        if self._num_text(ids) > self._limit:
+            fields = self._cut(fields, num_text=self._num_text(ids))
+        kinds: list[Kind] = []
+        front: list[Kind] = ["special"] * len(self._front)
+        for span in self._spans:
+            if isinstance(span, int):
+                kinds += ["virtual"] * span
+            else:
+                kinds += front + self._word_kinds(span, fields)
+                front = []
+        return kinds
+
     def encode_dataset(self, rows: datasets.Dataset, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
         """All rows, from the cache under `cache_dir` if they were encoded the same way before."""
         fingerprint = self._fingerprint(rows)
@@ -105,6 +125,19 @@ class Encoder:
                 ids += front + self._tokenize("".join(_words(part, fields) for part in span))
                 front = []
         return ids
+
+    def _word_kinds(self, span: tuple[Text | Column, ...], fields: Mapping[str, str]) -> list[Kind]:
+        words = [_words(part, fields) for part in span]
+        by_character: list[Kind] = [
+            "text" if isinstance(part, Column) else "anchor"
+            for part, own in zip(span, words, strict=True)
+            for _ in own
+        ]
+        encoding = self.tokenizer(
+            "".join(words), add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        # A token that takes the template's last space is the text's: its last character decides.
+        return [by_character[max(end, 1) - 1] for _, end in encoding["offset_mapping"]]
 
     def _cut(self, fields: Mapping[str, str], *, num_text: int) -> dict[str, str]:
         columns = [part.name for part in self.template.segments if isinstance(part, Column)]

@@ -23,6 +23,7 @@ WITHOUT_EFFECT = (
     "prompt.learning_rate",
     "prompt.initialiser",
     "data.instruction",
+    "data.anchor",
     # what is shown and logged
     "logger",
     "callbacks.*progress_bar",
@@ -32,6 +33,7 @@ WITHOUT_EFFECT = (
     # how it is started
     "hydra",
     "dry",
+    "show",
     # which machine does the work
     "trainer.accelerator",
     "trainer.devices",

@@ -1,0 +1,118 @@
+"""debug=show: one real row, token by token, in colour; the first look at a new template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from softcue.backbone.forward import plan_rows
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream import split_heads
+from softcue.contracts import Batch, PromptBank, SoftPrompt
+from softcue.data.datamodule import PromptData
+from softcue.data.encode import Kind
+
+RowKind = Kind | Literal["pad", "label"]
+Run = Literal["not run", "shared head", "static context", "tail"]
+
+COLOURS: dict[RowKind, str] = {
+    "pad": "bright_black",
+    "virtual": "bold magenta",
+    "special": "blue",
+    "anchor": "cyan",
+    "text": "default",
+    "label": "bold green",
+}
+RUNS: dict[Run, str] = {
+    "shared head": "once a step for all rows of the batch",
+    "static context": "once, then kept for the whole run",
+    "tail": "every step, for this row alone",
+    "not run": "never: padding, keys and values at hand, or a last token that is only predicted",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """One position of a row."""
+
+    text: str
+    id: int
+    kind: RowKind
+    run: Run
+
+
+def tokens_of_first_row(lm: FrozenLM, bank: PromptBank, data: PromptData) -> list[Token]:
+    """The first row of the first training batch, its label behind it."""
+    batch: Batch = next(iter(data.train_dataloader()))
+    label = batch.choices[0][int(batch.target_B[0])]
+    ids, num_pads = batch.ids_BT[0].tolist(), int((~batch.real_BT[0]).sum())
+    kinds: list[RowKind] = ["pad"] * num_pads
+    kinds += data.kinds("train", int(batch.row_B[0]))
+    kinds += ["label"] * len(label)
+    runs: list[Run] = ["not run"] * num_pads
+    runs += [*_runs(batch, bank), *_label_runs(len(label))]
+    return [
+        Token(text="·" if kind == "pad" else _text(lm, token), id=token, kind=kind, run=run)
+        for token, kind, run in zip([*ids, *label], kinds, runs, strict=True)
+    ]
+
+
+def _runs(batch: Batch, bank: PromptBank) -> list[Run]:
+    rows = plan_rows(batch, bank, batch.choices)
+    heads, tails = split_heads(rows, bank.num_prefix_positions)
+    first = tails[0]
+    in_head = 0 if first.head is None else len(heads[first.head].ids)
+    runs: list[Run] = ["not run"] * bank.num_prefix_positions
+    runs += ["static context"] * first.num_static
+    runs += ["shared head"] * in_head
+    runs += ["tail"] * len(first.ids)
+    return runs
+
+
+def _label_runs(num_tokens: int) -> list[Run]:
+    runs: list[Run] = ["tail"] * num_tokens
+    runs[-1] = "not run"
+    return runs
+
+
+def _text(lm: FrozenLM, token: int) -> str:
+    return f"[v{-1 - token}]" if token < 0 else str(lm.tokenizer.decode([token]))
+
+
+def render(tokens: list[Token], layout: str) -> Group:
+    """The row in colour, what the colours mean, and a line for each token."""
+    row = Text()
+    for token in tokens:
+        row.append(token.text, style=_style(token))
+        if token.kind in ("virtual", "pad"):
+            row.append(" ")
+    table = Table("place", "id", "token", "what it is", "how it runs", title=f"layout {layout!r}")
+    for place, token in enumerate(tokens):
+        table.add_row(
+            str(place), str(token.id), Text(repr(token.text)), token.kind, token.run, style=_style(token)
+        )
+    return Group(row, Text(), table, _legend(tokens))
+
+
+def _legend(tokens: list[Token]) -> Text:
+    legend = Text()
+    for kind, colour in COLOURS.items():
+        if count := sum(token.kind == kind for token in tokens):
+            legend.append(f"{count} {kind}  ", style=colour)
+    for run, meaning in RUNS.items():
+        if count := sum(token.run == run for token in tokens):
+            legend.append(f"\n{count:4d} {run}: {meaning}")
+    return legend
+
+
+def _style(token: Token) -> str:
+    return COLOURS[token.kind] + {"shared head": " underline", "static context": " italic"}.get(token.run, "")
+
+
+def show(lm: FrozenLM, prompt: SoftPrompt, data: PromptData) -> None:
+    """Print the first training row to the terminal."""
+    Console().print(render(tokens_of_first_row(lm, prompt().detach(), data), data.layout))
