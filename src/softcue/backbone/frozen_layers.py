@@ -6,12 +6,18 @@ gradient of its input needs, and gives weights no gradient.
 
 from __future__ import annotations
 
+import os
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+
+# oneDNN keeps code for every shape it has multiplied, 1024 by default. Streams have a new length in
+# every step, so that would grow by hundreds of megabytes; one step needs about twenty. Read at first use.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def frozen_linear(module: nn.Linear, x: Tensor) -> Tensor:
