@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-
 # oneDNN keeps code for every shape it has multiplied, 1024 by default. Streams have a new length in
 # every step, so that would grow by hundreds of megabytes; one step needs about twenty. Read at first use.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
