@@ -62,8 +62,6 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
 
 def build_prompted_backbone(settings: DictConfig, data: PromptData) -> tuple[FrozenLM, SoftPrompt]:
     """The frozen model and the prompt at its start; `data` is encoded for them."""
-    if isinstance(_make(settings.prompt.method), TfidfLogisticRegression):
-        raise ConfigError(f"prompt {settings.prompt.name} reads whole texts and has no rows of tokens.")
     lm = build_backbone(settings)
     prompt = build_prompt(settings, lm.spec, data.template)
     data.encode(lm.tokenizer, lm.spec.max_positions)
@@ -86,10 +84,13 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
     """The prompt at its start: as many virtual tokens as the final template holds."""
     generator = torch.Generator().manual_seed(settings.seed)
     count = template.num_virtual_tokens
+    method = _make(settings.prompt.method)
+    if isinstance(method, TfidfLogisticRegression):
+        raise ConfigError(f"prompt {settings.prompt.name} reads whole texts and has no rows of tokens.")
     if count == 0:
-        prompt: SoftPrompt = _make(settings.prompt.method)()
+        prompt: SoftPrompt = method()
         return prompt
-    prompt = _make(settings.prompt.method)(spec=spec, num_virtual_tokens=count, generator=generator)
+    prompt = method(spec=spec, num_virtual_tokens=count, generator=generator)
     if prompt.in_layers and template.segments[0] != Soft(num_tokens=count):
         raise ConfigError(
             f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values "

@@ -27,6 +27,9 @@ from tests.tiny import (
     tiny_model,
 )
 
+SAME_EXAMPLES = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
 WORDS = st.integers(4, 19)
 LABELS = st.lists(
     st.lists(st.integers(20, 24), min_size=1, max_size=4).map(tuple), min_size=1, max_size=5, unique=True
@@ -107,7 +110,7 @@ def assert_close(ours: Tensor, oracle: Tensor) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@SAME_EXAMPLES
 @given(case=cases())
 def test_the_plan_equals_the_plain_forward(family: str, case: Case) -> None:
     """Log-likelihoods of all classes, the loss of the labels, and the gradients of every prompt."""
@@ -133,7 +136,7 @@ def test_the_plan_equals_the_plain_forward(family: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@SAME_EXAMPLES
 @given(case=cases())
 def test_hidden_states_equal_the_plain_forwards(family: str, case: Case) -> None:
     lm, model = both(family)

@@ -8,7 +8,7 @@ The model calls `attend` through transformers' attention interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -45,13 +45,13 @@ class Level:
         """The tokens of each segment side by side: [S, T, H, K]."""
         if len(self.pad_ST) == 1:
             return own_NHK[None]
-        return cast(Tensor, _Padded.apply(own_NHK, self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
+        return _padded(own_NHK, self.pad_ST, self.place_N)
 
     def unpad(self, padded_STHK: Tensor) -> Tensor:
         """The way back: [N, H, K]."""
         if len(self.pad_ST) == 1:
             return padded_STHK[0]
-        return cast(Tensor, _Unpadded.apply(padded_STHK.flatten(0, 1), self.pad_ST, self.place_N))  # type: ignore[no-untyped-call]
+        return _unpadded(padded_STHK.flatten(0, 1), self.pad_ST, self.place_N)
 
 
 class _Padded(torch.autograd.Function):
@@ -80,6 +80,11 @@ class _Unpadded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         padded = gradients[0].new_zeros(ctx.num_places, *gradients[0].shape[1:])
         return padded.index_copy_(0, ctx.place_N, gradients[0]), None, None
+
+
+# What torch leaves untyped, with its types.
+_padded: Callable[[Tensor, Tensor, Tensor], Tensor] = _Padded.apply
+_unpadded: Callable[[Tensor, Tensor, Tensor], Tensor] = _Unpadded.apply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +139,7 @@ def attend(
     **_: object,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: [1, heads, N, K] in, [1, N, heads, K] out."""
-    plan, layer = _active.get(), int(module.layer_idx)  # type: ignore[arg-type]
+    plan, layer = _active.get(), cast(int, module.layer_idx)
     query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1).to(_dtype(value)) for x in (query, key, value))
     if plan.captured is not None:
         plan.captured.append((key_NHK.to(value.dtype), value_NHK.to(value.dtype)))

@@ -6,7 +6,7 @@ block of ours. Whatever is replaced computes the same function of the same weigh
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from types import MethodType
 from typing import cast
 
@@ -40,11 +40,11 @@ def follow_plans(model: PreTrainedModel) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            module.forward = MethodType(frozen_linear, module)  # type: ignore[method-assign]
+            _replace_forward(module, frozen_linear)
         if isinstance(module, LlamaRMSNorm):
-            module.forward = MethodType(frozen_rms_norm, module)  # type: ignore[method-assign]
+            _replace_forward(module, frozen_rms_norm)
         if isinstance(module, nn.LayerNorm):
-            module.forward = MethodType(frozen_layer_norm, module)  # type: ignore[method-assign]
+            _replace_forward(module, frozen_layer_norm)
     if isinstance(model, BloomForCausalLM):
         _adapt_bloom(model)
     elif model._supports_attention_backend:
@@ -56,7 +56,7 @@ def follow_plans(model: PreTrainedModel) -> None:
         )
     if isinstance(model, LlamaForCausalLM):
         last = cast(LlamaDecoderLayer, model.model.layers[-1])
-        last.forward = MethodType(_last_llama_layer, last)  # type: ignore[method-assign]
+        _replace_forward(last, _last_llama_layer)
 
 
 def sums_in_fp32(model: PreTrainedModel) -> bool:
@@ -84,17 +84,26 @@ def position_arguments(model: PreTrainedModel, positions_N: Tensor) -> dict[str,
     return {} if isinstance(model, BloomForCausalLM) else {"position_ids": positions_N[None]}
 
 
+def _replace_forward(module: nn.Module, forward: Callable[..., object]) -> None:
+    """Let one module, not its class, run `forward(module, ...)` in place of its own."""
+    vars(module)["forward"] = MethodType(forward, module)
+
+
 def _adapt_bloom(model: BloomForCausalLM) -> None:
     for module in model.modules():
         if isinstance(module, BloomAttention):
-            module.forward = MethodType(_bloom_attention, module)  # type: ignore[method-assign]
+            _replace_forward(module, _bloom_attention)
         if isinstance(module, BloomMLP):
             # The same formula in one kernel instead of a dozen products.
-            module.gelu_impl.forward = partial(gelu, approximate="tanh")  # type: ignore[method-assign]
+            _replace_forward(module.gelu_impl, _gelu)
     first = model.transformer.word_embeddings_layernorm
-    first.forward = MethodType(wide_layer_norm, first)  # type: ignore[method-assign]
+    _replace_forward(first, wide_layer_norm)
     last = cast(BloomAttention, model.transformer.h[-1].self_attention)
-    last.forward = MethodType(_last_bloom_attention, last)  # type: ignore[method-assign]
+    _replace_forward(last, _last_bloom_attention)
+
+
+def _gelu(_: nn.Module, x: Tensor) -> Tensor:
+    return gelu(x, approximate="tanh")
 
 
 def _bloom_attention(

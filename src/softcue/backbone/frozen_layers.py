@@ -7,6 +7,7 @@ gradient of its input needs, and gives weights no gradient.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -28,14 +29,13 @@ def frozen_linear(module: nn.Linear, x: Tensor) -> Tensor:
     if not torch.is_autocast_enabled(x.device.type):
         x = x.to(module.weight.dtype)
         if x.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.is_available():
-            return cast(Tensor, _Product.apply(x, module.weight, module.bias))  # type: ignore[no-untyped-call]
+            return _product(x, module.weight, module.bias)
     return linear(x, module.weight, module.bias)
 
 
 def frozen_rms_norm(module: LlamaRMSNorm, x_ND: Tensor) -> Tensor:
     """`LlamaRMSNorm.forward` [..., D]: x / sqrt(mean(x²) + eps) * weight, in fp32, to the weight's dtype."""
-    normed = _RMSNorm.apply(x_ND, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
-    return cast(Tensor, normed)
+    return _rms_norm(x_ND, module.weight, module.variance_epsilon)
 
 
 def frozen_layer_norm(module: nn.LayerNorm, x_ND: Tensor) -> Tensor:
@@ -87,3 +87,8 @@ class _RMSNorm(torch.autograd.Function):
         along_N1 = (gradient_ND * normed_ND).mean(-1, keepdim=True)
         gradient_ND = gradient_ND.addcmul(normed_ND, along_N1, value=-1.0).mul_(scale_N1)
         return gradient_ND.to(x_ND.dtype), None, None
+
+
+# What torch leaves untyped, with its types.
+_product: Callable[[Tensor, Tensor, Tensor | None], Tensor] = _Product.apply
+_rms_norm: Callable[[Tensor, Tensor, float], Tensor] = _RMSNorm.apply
