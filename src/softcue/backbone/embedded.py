@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import gguf as gguf_package
 import torch
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -52,12 +56,15 @@ def dequantised(gguf: Path, cache_dir: Path) -> Path:
 
 def _convert(gguf: Path, target: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    source, file = gguf.parent, gguf.name
     try:
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        with _parsed_once():
+            model = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
         # The weights are plain floats now; save_pretrained refuses while the config says otherwise.
         del model.config.quantization_config, model.hf_quantizer
         model.save_pretrained(scratch)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
         scratch.rename(target)
     except Exception as error:
         raise BackboneError(
@@ -66,6 +73,17 @@ def _convert(gguf: Path, target: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Spare transformers parsing the file anew, five seconds each, for config, weights and tokenizer."""
+    reader = gguf_package.GGUFReader
+    vars(gguf_package)["GGUFReader"] = cache(reader)
+    try:
+        yield
+    finally:
+        vars(gguf_package)["GGUFReader"] = reader
 
 
 def _fingerprint(gguf: Path) -> str:
