@@ -15,12 +15,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.frozen_lm import FrozenLM
 from softcue.baselines.tfidf import TfidfLogisticRegression
+from softcue.configs import CONFIG_PATH
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.datamodule import PromptData
+from softcue.data.task import Task
 from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
 from softcue.learners import Learner, PromptLearner, TextBaseline
 from softcue.module import PromptModule
+from softcue.objectives import Scoring
 
 
 def build_data(settings: DictConfig) -> PromptData:
@@ -28,7 +31,7 @@ def build_data(settings: DictConfig) -> PromptData:
     data = settings.data
     return PromptData(
         source=_make(data.source),
-        task=_make(data.task),
+        task=build_task(settings),
         layout=settings.prompt.layout,
         splitter=_make(settings.split),
         batch_size=data.batch_size,
@@ -53,7 +56,7 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
         prompt=prompt,
         classes=data.task.classes,
         objective=_make(settings.objective),
-        scoring=_make(settings.scoring),
+        scoring=build_scoring(settings),
         optimizer=_make(settings.optimizer),
         scheduler=_make(settings.scheduler),
     )
@@ -97,6 +100,21 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
             f'in front of the row in every layer and can stand nowhere else; write "[soft:{count}]{{input}}".'
         )
     return prompt
+
+
+def build_task(settings: DictConfig) -> Task:
+    """The columns, classes and label words of a run."""
+    return cast(Task, _make(settings.data.task))
+
+
+def build_scoring(settings: DictConfig) -> Scoring:
+    """How label likelihoods become class probabilities."""
+    return cast(Scoring, _make(settings.scoring))
+
+
+def default_cache() -> str:
+    """Where this machine keeps what can be made again."""
+    return str(OmegaConf.load(CONFIG_PATH / "paths" / "default.yaml").cache)
 
 
 def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
