@@ -137,7 +137,8 @@ def _plain_output(
         for layer, (keys, values) in enumerate(
             zip(bank.keys_TLHPK[prompt], bank.values_TLHPK[prompt], strict=True)
         ):
-            cache.update(keys[None], values[None], layer)
+            length = bank.prefix_lengths[prompt]
+            cache.update(keys[None, :, :length], values[None, :, :length], layer)
     embedded = [
         table_VD[token]
         if bank.embeddings_TPD is None or token >= 0
@@ -146,7 +147,7 @@ def _plain_output(
     ]
     output = cast(nn.Module, model)(
         inputs_embeds=torch.stack(embedded)[None],
-        attention_mask=torch.ones(1, bank.num_prefix_positions + len(embedded), dtype=torch.long),
+        attention_mask=torch.ones(1, bank.prefix_lengths[prompt] + len(embedded), dtype=torch.long),
         past_key_values=cache,
         output_hidden_states=True,
     )

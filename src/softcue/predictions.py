@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from softcue.backbone.forward import score_classes
 from softcue.backbone.frozen_lm import FrozenLM
-from softcue.contracts import Batch, PromptBank
+from softcue.backbone.scoring import LabelScores
+from softcue.contracts import Batch, PromptBank, Vote
 from softcue.metrics import LabelMetrics
 from softcue.objectives import Scoring
 
@@ -55,18 +58,43 @@ class Predictions:
 
 
 def predict_batch(lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> Predictions:
-    """Score a batch's classes."""
-    scores = score_classes(lm, bank, batch)
+    """Score a batch's classes; by all prompts of the bank at once if it is an ensemble."""
+    if bank.vote is None:
+        scores = score_classes(lm, bank, batch)
+        probability_BC = scoring.scores_BC(scores).softmax(dim=1)
+    else:
+        members = score_classes(lm, bank, batch.of_members(bank.num_prompts))
+        scores, probability_BC = agreed(members, bank.num_prompts, bank.vote, scoring)
     labelled_B = batch.target_B >= 0
     own_B1 = batch.target_B.clamp(min=0)[:, None]
     nats_B = -scores.log_likelihood_BC.gather(1, own_B1).squeeze(1)
     return Predictions(
         row_B=batch.row_B,
-        probability_BC=scoring.scores_BC(scores).softmax(dim=1),
+        probability_BC=probability_BC,
         target_B=batch.target_B,
         nats_B=nats_B.masked_fill(~labelled_B, float("nan")),
         num_tokens_B=scores.num_tokens_BC.gather(1, own_B1).squeeze(1),
     )
+
+
+def agreed(members: LabelScores, count: int, vote: Vote, scoring: Scoring) -> tuple[LabelScores, Tensor]:
+    """What an ensemble of `count` prompts says of B rows: its label scores and class probabilities [B, C].
+
+    Its likelihood of a label is the mean of its members'. By "mean_likelihood" the probabilities
+    follow from that; by "majority" (Lester et al. 2021, section 6) they are the shares of the members'
+    votes, with one vote more that follows the mean likelihood and so breaks every tie.
+    """
+    log_likelihood_BMC = members.log_likelihood_BC.unflatten(0, (-1, count))
+    scores = LabelScores(
+        log_likelihood_BC=log_likelihood_BMC.logsumexp(dim=1) - math.log(count),
+        num_tokens_BC=members.num_tokens_BC[::count],
+    )
+    mean_BC = scoring.scores_BC(scores).softmax(dim=1)
+    if vote == "mean_likelihood":
+        return scores, mean_BC
+    choice_BM = scoring.scores_BC(members).unflatten(0, (-1, count)).argmax(dim=2)
+    votes_BC = one_hot(choice_BM, mean_BC.shape[1]).sum(dim=1)
+    return scores, (votes_BC + mean_BC) / (count + 1)
 
 
 @torch.no_grad()

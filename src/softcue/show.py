@@ -63,10 +63,10 @@ def tokens_of_first_row(lm: FrozenLM, bank: PromptBank, data: PromptData) -> lis
 
 def _runs(batch: Batch, bank: PromptBank) -> list[Run]:
     rows = plan_rows(batch, bank, batch.choices)
-    heads, tails = split_heads(rows, bank.num_prefix_positions)
+    heads, tails = split_heads(rows, bank.prefix_lengths)
     first = tails[0]
     in_head = 0 if first.head is None else len(heads[first.head].ids)
-    runs: list[Run] = ["not run"] * bank.num_prefix_positions
+    runs: list[Run] = ["not run"] * bank.prefix_lengths[0]
     runs += ["static context"] * first.num_static
     runs += ["shared head"] * in_head
     runs += ["tail"] * len(first.ids)

@@ -141,10 +141,12 @@ def test_recomputing_activations_changes_no_gradient(family: str, in_layers: boo
     gradients = []
     for lm in (plain, saving):
         leaf = (keys[None] if in_layers else prompt().detach()).clone().requires_grad_()
-        form = {"keys_TLHPK": leaf, "values_TLHPK": values[None]} if in_layers else {"embeddings_TPD": leaf}
+        bank = PromptBank(embeddings_TPD=leaf)
+        if in_layers:
+            bank = PromptBank(keys_TLHPK=leaf, values_TLHPK=values[None])
         batches = [batch_of(LAYOUTS["prefix"], CHOICES), batch_of(LAYOUTS["one row"], CHOICES)]
         # Two forwards before one backward: each layer must be recomputed under its own plan.
-        both = [score_classes(lm, PromptBank(**form), batch).log_likelihood_BC.sum() for batch in batches]
+        both = [score_classes(lm, bank, batch).log_likelihood_BC.sum() for batch in batches]
         gradients.append(torch.autograd.grad(both[0] + both[1], leaf)[0])
     assert relative(gradients[1], gradients[0]) < CLOSE
 

@@ -44,6 +44,7 @@ class Case:
     prompts: list[int]
     num_prompts: int
     num_virtual: int
+    lengths: tuple[int, ...]
     choices: Choices
     in_layers: bool
     width: int
@@ -52,7 +53,10 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Soft slots anywhere, anchors between them, shared or differing texts, pads, kept contexts or not."""
+    """Soft slots anywhere, anchors between them, shared or differing texts, pads, kept contexts or not.
+
+    Prefixes of one bank differ in length.
+    """
     in_layers = draw(st.booleans())
     pieces = draw(st.lists(st.sampled_from(["soft", "anchor", "text"]), min_size=1, max_size=5))
     pieces = ["soft", *[p for p in pieces if p != "soft"], "text"] if in_layers else [*pieces, "text"]
@@ -70,11 +74,19 @@ def cases(draw: st.DrawFn) -> Case:
             row.extend(draw(st.lists(WORDS, max_size=6)) if piece == "text" else shared)
     for row in rows:
         row.append(draw(WORDS))
+    prompts = draw(st.lists(st.integers(0, num_prompts - 1), min_size=num_rows, max_size=num_rows))
+    lengths = draw(st.lists(st.integers(1, num_virtual or 1), min_size=num_prompts, max_size=num_prompts))
+    if in_layers:
+        rows = [
+            [*(-1 - k for k in range(lengths[prompt])), *row[num_virtual:]]
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
     return Case(
         rows=rows,
-        prompts=draw(st.lists(st.integers(0, num_prompts - 1), min_size=num_rows, max_size=num_rows)),
+        prompts=prompts,
         num_prompts=num_prompts,
         num_virtual=num_virtual,
+        lengths=tuple(lengths),
         choices=tuple(draw(LABELS)),
         in_layers=in_layers,
         width=draw(st.integers(0, 40)),
@@ -101,7 +113,9 @@ def leaves(lm: FrozenLM, case: Case) -> list[Tensor]:
 
 def bank_of(case: Case, own: list[Tensor]) -> PromptBank:
     if case.in_layers:
-        return PromptBank(keys_TLHPK=own[0], values_TLHPK=own[1])
+        keys_TLHPK, values_TLHPK = (both[:, :, :, : max(case.lengths)] for both in own)
+        lengths_T = torch.tensor(case.lengths)
+        return PromptBank(keys_TLHPK=keys_TLHPK, values_TLHPK=values_TLHPK, lengths_T=lengths_T)
     return PromptBank(embeddings_TPD=own[0])
 
 

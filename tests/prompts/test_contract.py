@@ -38,7 +38,7 @@ def num_virtual_tokens(method: str) -> int:
 def test_the_bank_has_as_many_virtual_tokens_as_the_layout(lm: FrozenLM, method: str) -> None:
     prompt = make(lm, method)
     bank = prompt()
-    assert bank.num_embeddings + bank.num_prefix_positions == num_virtual_tokens(method)
+    assert bank.num_virtual_tokens == (num_virtual_tokens(method),)
     assert (bank.keys_TLHPK is not None) == prompt.in_layers
 
 

@@ -57,7 +57,7 @@ def plan_rows(batch: Batch, bank: PromptBank, choices: Sequence[Choices]) -> lis
             trie=trie_of(row_choices),
             num_static=leading if (leading := _num_leading_words(ids)) > num_shared else 0,
         )
-        for ids, prompt, row_choices in zip(rows, batch.prompt_B.tolist(), choices, strict=True)
+        for ids, prompt, row_choices in zip(rows, prompts_of(batch, bank), choices, strict=True)
     ]
 
 
@@ -67,14 +67,19 @@ def rows_of(batch: Batch, bank: PromptBank) -> list[tuple[int, ...]]:
         tuple(ids[-count:]) if count else ()
         for ids, count in zip(batch.ids_BT.tolist(), batch.real_BT.sum(1).tolist(), strict=True)
     ]
-    if bank.num_prefix_positions == 0:
+    prefix_lengths = [bank.prefix_lengths[prompt] for prompt in prompts_of(batch, bank)]
+    if not any(prefix_lengths):
         return rows
-    prefix = tuple(-1 - k for k in range(bank.num_prefix_positions))
-    without = [row[len(prefix) :] for row in rows]
-    assert all(
-        row[: len(prefix)] == prefix and min(rest) >= 0 for row, rest in zip(rows, without, strict=True)
-    )
+    without = [row[length:] for row, length in zip(rows, prefix_lengths, strict=True)]
+    for row, length, rest in zip(rows, prefix_lengths, without, strict=True):
+        assert row[:length] == tuple(-1 - k for k in range(length))
+        assert min(rest) >= 0
     return without
+
+
+def prompts_of(batch: Batch, bank: PromptBank) -> list[int]:
+    """Which prompt of the bank each row wears; a bank of one prompt is worn by all."""
+    return [0] * len(batch) if bank.num_prompts == 1 else batch.prompt_B.tolist()
 
 
 def _num_leading_words(ids: tuple[int, ...]) -> int:

@@ -59,7 +59,7 @@ class FrozenLM:
     def surroundings(self, bank: PromptBank) -> Surroundings:
         """What rows that wear this bank's prompts stand in."""
         return Surroundings(
-            num_prefix_positions=bank.num_prefix_positions,
+            prefix_lengths=bank.prefix_lengths,
             alibi_slopes_H=families.alibi_slopes(self.model),
             num_groups=self.spec.num_attention_heads // self.spec.num_kv_heads,
             device=self.device,

@@ -23,8 +23,8 @@ from softcue.backbone.scoring import Trie
 class Surroundings:
     """What every row of a batch stands in."""
 
-    num_prefix_positions: int
-    """Keys and values of the prompt in front of every row."""
+    prefix_lengths: tuple[int, ...]
+    """Keys and values that each prompt puts in front of a row."""
     alibi_slopes_H: Tensor | None
     """The slope of each head's linear bias, in families that have one."""
     num_groups: int
@@ -89,7 +89,7 @@ class Stream:
 
 def lay_out(rows: Sequence[RowPlan], surroundings: Surroundings) -> Stream:
     """Plan a batch: which tokens run, where they stand, who sees whom."""
-    heads, tails = split_heads(rows, surroundings.num_prefix_positions)
+    heads, tails = split_heads(rows, surroundings.prefix_lengths)
     segments = heads + tails
     spans = _spans(segments)
     levels = [_level(level, heads, surroundings) for level in (heads, tails) if level]
@@ -113,7 +113,9 @@ def lay_out(rows: Sequence[RowPlan], surroundings: Surroundings) -> Stream:
     )
 
 
-def split_heads(rows: Sequence[RowPlan], first_position: int) -> tuple[list[Segment], list[Segment]]:
+def split_heads(
+    rows: Sequence[RowPlan], prefix_lengths: Sequence[int]
+) -> tuple[list[Segment], list[Segment]]:
     """Rows into shared heads and tails; a tail keeps at least one token of its row."""
     heads: list[Segment] = []
     head_of: dict[int, int] = {}
@@ -121,7 +123,7 @@ def split_heads(rows: Sequence[RowPlan], first_position: int) -> tuple[list[Segm
         shared = common_beginning([row.ids for row in rows if row.prompt == prompt and not row.num_static])
         if shared:
             head_of[prompt] = len(heads)
-            heads.append(_segment(shared, first_position, prompt=prompt))
+            heads.append(_segment(shared, prefix_lengths[prompt], prompt=prompt))
     tails = []
     for row in rows:
         head = None if row.num_static else head_of.get(row.prompt)
@@ -129,7 +131,7 @@ def split_heads(rows: Sequence[RowPlan], first_position: int) -> tuple[list[Segm
         tails.append(
             _segment(
                 row.ids[cut:],
-                first_position + cut,
+                prefix_lengths[row.prompt] + cut,
                 prompt=row.prompt,
                 num_static=row.num_static,
                 head=head,
@@ -176,11 +178,14 @@ def _level(segments: list[Segment], heads: list[Segment], around: Surroundings) 
     real_ST = torch.arange(width) < lengths_S[:, None]
     firsts_S = lengths_S.cumsum(0) - lengths_S
     head_lengths_S = torch.tensor([0 if s.head is None else len(heads[s.head].ids) for s in segments])
+    prefix_lengths_S = torch.tensor([around.prefix_lengths[segment.prompt] for segment in segments])
+    static_lengths_S = torch.tensor([segment.num_static for segment in segments])
     # The blocks of keys in the order in which attention joins them: prefix, static context, head, own.
     blocks = [
-        _keys_ahead(torch.full_like(lengths_S, around.num_prefix_positions), 0, width),
-        _keys_ahead(torch.tensor([s.num_static for s in segments]), around.num_prefix_positions, width),
-        _keys_ahead(head_lengths_S, around.num_prefix_positions, width),
+        # A bank holds every prompt's keys side by side, the longest prompt's width.
+        _keys_ahead(prefix_lengths_S, torch.zeros_like(lengths_S), width, of=max(around.prefix_lengths)),
+        _keys_ahead(static_lengths_S, prefix_lengths_S, width),
+        _keys_ahead(head_lengths_S, prefix_lengths_S, width),
         _own_keys(segments, real_ST),
     ]
     sees_STK = torch.cat([sees for sees, _ in blocks], dim=2)
@@ -199,11 +204,13 @@ def _level(segments: list[Segment], heads: list[Segment], around: Surroundings) 
     )
 
 
-def _keys_ahead(lengths_S: Tensor, first_position: int, num_queries: int) -> tuple[Tensor, Tensor]:
+def _keys_ahead(
+    lengths_S: Tensor, first_position_S: Tensor, num_queries: int, *, of: int | None = None
+) -> tuple[Tensor, Tensor]:
     """A block of keys that all of a segment's tokens see: who sees [S, T, keys], positions [S, keys]."""
-    width = int(lengths_S.max())
+    width = int(lengths_S.max()) if of is None else of
     sees_SK = torch.arange(width) < lengths_S[:, None]
-    positions_SK = (first_position + torch.arange(width)).expand(len(lengths_S), -1)
+    positions_SK = first_position_S[:, None] + torch.arange(width)
     return sees_SK[:, None, :].expand(-1, num_queries, -1), positions_SK
 
 

@@ -22,6 +22,8 @@ WITHOUT_EFFECT = (
     # what takes effect only where another setting repeats it: optimizer.lr, prompt.method, prompt.layout
     "prompt.learning_rate",
     "prompt.initialiser",
+    "prompt.runs",
+    "prompt.vote",
     "data.instruction",
     "data.anchor",
     # what is shown and logged
