@@ -50,6 +50,15 @@ def build_learner(settings: DictConfig, data: PromptData) -> Learner:
     method = _make(settings.prompt.method)
     if isinstance(method, TfidfLogisticRegression):
         return TextBaseline(classifier=method, data=data)
+    return build_prompt_learner(settings, data)
+
+
+def build_prompt_learner(settings: DictConfig, data: PromptData) -> PromptLearner:
+    """A soft prompt on its frozen model, ready to fit.
+
+    Raises:
+        ConfigError: the method is a baseline that has no prompt.
+    """
     lm, prompt = build_prompted_backbone(settings, data)
     module = PromptModule(
         lm=lm,
@@ -126,6 +135,20 @@ def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
     for logger in loggers:
         logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
     trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
+    return trainer
+
+
+def build_pack_trainer(settings: DictConfig) -> Trainer:
+    """The Trainer of several runs that train together; what each would log alone, it logs afterwards."""
+    callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping) or getattr(callback, "monitor", None):
+            raise ConfigError(
+                f"callbacks hold {type(callback).__name__}, which chooses by one run's validation metric; "
+                "runs that train together (packed) end together. Use callbacks=default."
+            )
+    shown = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
+    trainer: Trainer = _make(settings.trainer, callbacks=shown, logger=False, enable_checkpointing=False)
     return trainer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -168,6 +168,10 @@ class SoftPrompt(nn.Module, ABC):
     @abstractmethod
     def forward(self) -> PromptBank:
         """The prompts as they stand now, with gradients to this module's parameters."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters as an optimizer takes them; a group may bring a learning rate of its own."""
+        return [{"params": list(self.parameters())}]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import CombinedLoader
 from rich.progress import track
 
 from softcue.baselines.tfidf import TfidfLogisticRegression
 from softcue.contracts import Batch, PromptBank
 from softcue.data.datamodule import Part, PromptData
+from softcue.errors import ConfigError, TrainingError
 from softcue.module import PromptModule
+from softcue.packed import PackedModule
 from softcue.predictions import Predictions, predict
 from softcue.prompts.saved import bank_to_bytes
 from softcue.runs.atomic import write_atomic
@@ -59,6 +62,7 @@ class PromptLearner:
         self.module, self.data, self.trainer = module, data, trainer
         self.backbone: str | None = module.lm.spec.name
         self.dtype: str | None = str(module.lm.dtype).removeprefix("torch.")
+        self.steps = 0
 
     @property
     def parameters(self) -> Parameters:
@@ -74,6 +78,7 @@ class PromptLearner:
         if self.parameters.trainable == 0:
             return None
         self.trainer.fit(self.module, datamodule=self.data)
+        self.steps = self.trainer.global_step
         best = _best_checkpoint(self.trainer)
         if best is not None:
             state = torch.load(best.best_model_path, weights_only=True, map_location=self.module.device)
@@ -103,7 +108,7 @@ class PromptLearner:
 
     def log(self, metrics: Mapping[str, float]) -> None:
         for logger in self.trainer.loggers:
-            logger.log_metrics(dict(metrics), step=self.trainer.global_step)
+            logger.log_metrics(dict(metrics), step=self.steps)
 
     def close(self, *, failed: bool) -> None:
         for logger in self.trainer.loggers:
@@ -124,6 +129,39 @@ class PromptLearner:
             "verbalizer": json.dumps(dict(task.verbalizer)),
         }
         write_atomic(folder.prompt_path, bank_to_bytes(bank, metadata))
+
+
+def fit_packed(learners: Sequence[PromptLearner], trainer: Trainer) -> list[Training | TrainingError]:
+    """Train several prompts in one pass; a member that diverged gives its error instead.
+
+    Raises:
+        ConfigError: the members have different numbers of training batches.
+    """
+    loaders = [learner.data.train_dataloader() for learner in learners]
+    if len({len(loader) for loader in loaders}) > 1:
+        raise ConfigError(
+            f"packed runs have {[len(loader) for loader in loaders]} training batches; runs that train "
+            "together need the same number. Give them the same split.num_train and data.batch_size."
+        )
+    pack = PackedModule([learner.module for learner in learners])
+    trainer.fit(pack, train_dataloaders=CombinedLoader(loaders, "min_size"))
+    for learner, curve in zip(learners, pack.curves, strict=True):
+        learner.steps = trainer.global_step
+        for logger in learner.trainer.loggers:
+            for values in curve:
+                logger.log_metrics(
+                    {name: value for name, value in values.items() if name != "step"},
+                    step=int(values["step"]),
+                )
+    done = Training(
+        steps=trainer.global_step,
+        epochs=trainer.current_epoch,
+        monitor=None,
+        best_value=None,
+        best_step=None,
+        packed=len(learners),
+    )
+    return [pack.failures.get(at, done) for at in range(len(learners))]
 
 
 class TextBaseline:

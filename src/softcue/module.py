@@ -6,13 +6,13 @@ into training mode: checkpoints hold the prompt alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.aggregation import MeanMetric
@@ -25,7 +25,7 @@ from softcue.metrics import LabelMetrics
 from softcue.objectives import Objective, Scoring
 from softcue.predictions import predict_batch
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
 
 
@@ -55,12 +55,16 @@ class PromptModule(LightningModule):
         self.validation_metrics = LabelMetrics(classes, synced=True)
 
     def on_fit_start(self) -> None:
+        self.expect_fp32(str(self.trainer.precision))
+        self.lm.to(self.device)
+
+    def expect_fp32(self, precision: str) -> None:
+        """A prompt in bfloat16 learns nothing."""
         if next(self.prompt.parameters()).dtype != torch.float32:
             raise ConfigError(
-                f"trainer.precision={self.trainer.precision} casts the prompt itself, and bfloat16 rounds "
+                f"trainer.precision={precision} casts the prompt itself, and bfloat16 rounds "
                 "its updates to nothing; set backbone.dtype=bfloat16 with trainer.precision=32-true instead."
             )
-        self.lm.to(self.device)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         loss = self.objective(self.lm, self.prompt(), batch, self.scoring)
@@ -94,7 +98,7 @@ class PromptModule(LightningModule):
         self.validation_metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer_factory(self.prompt.parameters())
+        optimizer = self.optimizer_factory(self.prompt.parameter_groups())
         scheduler = self.scheduler_factory(
             optimizer, total_steps=int(self.trainer.estimated_stepping_batches)
         )

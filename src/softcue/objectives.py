@@ -34,18 +34,28 @@ class BatchLoss:
 
 
 class Objective(ABC):
-    """A training loss."""
+    """A training loss in two halves: what the model says of each row, and what that costs."""
 
     @abstractmethod
+    def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
+        """The label scores that the loss needs: one pass through the frozen model."""
+
+    @abstractmethod
+    def of(self, scores: LabelScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+        """The loss of labelled rows, in nats."""
+
     def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         """The loss of a labelled batch, in nats."""
+        return self.of(self.scores(lm, bank, batch), batch.target_B, scoring)
 
 
 class LanguageModelLoss(Objective):
     """Mean negative log-likelihood of the right label's tokens: loss falls on nothing else."""
 
-    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
-        scores = score_targets(lm, bank, batch)
+    def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
+        return score_targets(lm, bank, batch)
+
+    def of(self, scores: LabelScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         num_tokens = scores.num_tokens_BC.sum()
         return BatchLoss(mean=-scores.log_likelihood_BC.sum() / num_tokens, weight=num_tokens)
 
@@ -53,8 +63,9 @@ class LanguageModelLoss(Objective):
 class ChoiceLoss(Objective):
     """Cross-entropy of the right class among all classes, from their labels' scores."""
 
-    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
-        scores_BC = scoring.scores_BC(score_classes(lm, bank, batch))
-        return BatchLoss(
-            mean=cross_entropy(scores_BC, batch.target_B), weight=scores_BC.new_tensor(len(batch))
-        )
+    def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
+        return score_classes(lm, bank, batch)
+
+    def of(self, scores: LabelScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+        scores_BC = scoring.scores_BC(scores)
+        return BatchLoss(mean=cross_entropy(scores_BC, target_B), weight=scores_BC.new_tensor(len(target_B)))

@@ -19,7 +19,7 @@ from softcue.data.datamodule import Part, PromptData
 from softcue.learners import Learner
 from softcue.runs.memory import PeakMemory
 from softcue.runs.provenance import git_state, hardware, utc_now, versions
-from softcue.runs.record import Failure, RunRecord, Status, Times
+from softcue.runs.record import Failure, RunRecord, Status, Times, Training
 from softcue.runs.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ class Session:
         self.folder, self.settings, self.data = folder, settings, data
         self.memory = PeakMemory()
         self.learner: Learner | None = None
+        self.failure: Exception | None = None
         self.seconds = {"setup_s": 0.0, "train_s": 0.0, "evaluate_s": 0.0}
 
     def __enter__(self) -> Self:
@@ -54,16 +55,21 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.memory.__exit__(kind, error, trace)
+        failure = error or self.failure
         if self.learner is not None:
-            self.learner.close(failed=error is not None)
-        if error is None:
+            self.learner.close(failed=failure is not None)
+        if failure is None:
             self._close(status="complete")
             log.info("%s is complete", self.folder.path)
-        elif isinstance(error, Exception):
-            log.error("%s failed: %s", self.folder.path, error)
-            self._close(status="failed", error=Failure(type=type(error).__name__, message=str(error)))
+        elif isinstance(failure, Exception):
+            log.error("%s failed: %s", self.folder.path, failure)
+            self._close(status="failed", error=Failure(type=type(failure).__name__, message=str(failure)))
         logging.getLogger().removeHandler(self.log_file)
         self.log_file.close()
+
+    def fail(self, error: Exception) -> None:
+        """This run has failed, though others that train with it go on."""
+        self.failure = error
 
     def set_up(self, learner: Learner) -> None:
         """Everything is loaded: note what is about to run."""
@@ -83,6 +89,11 @@ class Session:
         """Fit the learner."""
         with self._timing("train_s"):
             training = learner.fit()
+        self.record = replace(self.record, training=training, parameters=learner.parameters)
+
+    def trained(self, learner: Learner, training: Training, *, seconds: float) -> None:
+        """The learner was fitted together with others, and this is its share of the time."""
+        self.seconds["train_s"] = seconds
         self.record = replace(self.record, training=training, parameters=learner.parameters)
 
     def score(self, learner: Learner, part: Part) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import time
 import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +21,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.load import resolve_dtype
-from softcue.build import build_data, build_learner, build_prompted_backbone
+from softcue.build import (
+    build_data,
+    build_learner,
+    build_pack_trainer,
+    build_prompt_learner,
+    build_prompted_backbone,
+)
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
-from softcue.errors import ConfigError
+from softcue.errors import ConfigError, TrainingError
+from softcue.learners import Learner, fit_packed
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
 from softcue.session import Session
@@ -29,46 +41,122 @@ from softcue.show import show
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run before it starts: its config, its rows and where it belongs."""
+
+    settings: DictConfig
+    data: PromptData
+    folder: RunFolder
+
+
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="train")
 @run_app
 def main(settings: DictConfig) -> None:
     """The Hydra app."""
-    train(settings)
+    if any(settings.packed.values()):
+        train_packed(settings)
+    else:
+        train(settings)
 
 
 def train(settings: DictConfig) -> RunFolder:
     """Train a prompt, score it, leave a record; a complete run is not run again."""
+    run = prepare(settings)
+    if settings.show:
+        show(*build_prompted_backbone(settings, run.data), run.data)
+    elif is_left(run):
+        _start(settings)
+        if vars(rank_zero_only)["rank"] > 0:
+            # A further process of a distributed run trains its share; the first one records and scores.
+            build_learner(settings, run.data).fit()
+            return run.folder
+        with Session(run.folder, settings, run.data) as session:
+            learner = build_learner(settings, run.data)
+            session.set_up(learner)
+            session.train(learner)
+            _score_and_ship(session, learner)
+    return run.folder
+
+
+def train_packed(settings: DictConfig) -> list[RunFolder]:
+    """Train several runs in one pass; each leaves the record it would have left alone.
+
+    Raises:
+        TrainingError: runs that diverged, once all others are complete.
+    """
+    runs = [prepare(member) for member in members(settings)]
+    left = [run for run in runs if is_left(run)]
+    if not left:
+        return [run.folder for run in runs]
+    _start(settings)
+    failures = []
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(Session(run.folder, run.settings, run.data)) for run in left]
+        learners = [build_prompt_learner(run.settings, run.data) for run in left]
+        for session, learner in zip(sessions, learners, strict=True):
+            session.set_up(learner)
+        began = time.perf_counter()
+        outcomes = fit_packed(learners, build_pack_trainer(left[0].settings))
+        seconds = (time.perf_counter() - began) / len(left)
+        for session, learner, outcome in zip(sessions, learners, outcomes, strict=True):
+            if isinstance(outcome, TrainingError):
+                session.fail(outcome)
+                failures.append(f"{session.folder.path}: {outcome}")
+            else:
+                session.trained(learner, outcome, seconds=seconds)
+                _score_and_ship(session, learner)
+    if failures:
+        raise TrainingError("; ".join(failures))
+    return [run.folder for run in runs]
+
+
+def members(settings: DictConfig) -> list[DictConfig]:
+    """The configs of packed runs: every seed with every learning rate, as they would be alone."""
+    seeds = settings.packed.seed or [settings.seed]
+    rates = settings.packed.learning_rate or [settings.optimizer.lr]
+    configs = []
+    for seed, rate in product(seeds, rates):
+        config = copy.deepcopy(settings)
+        config.seed, config.optimizer.lr = seed, rate
+        config.packed.seed = config.packed.learning_rate = None
+        configs.append(config)
+    return configs
+
+
+def prepare(settings: DictConfig) -> Run:
+    """Check what was given, read the rows, and name the run's folder."""
     expect_given(settings)
     settings.backbone.dtype = str(resolve_dtype(settings.backbone.dtype)).removeprefix("torch.")
     data = build_data(settings)
     data.load()
     folder = run_folder(settings, data)
-    if settings.show:
-        show(*build_prompted_backbone(settings, data), data)
-        return folder
-    if folder.is_complete:
-        log.info("%s is complete: nothing to do", folder.path)
-        return folder
-    if settings.dry:
-        counts = ", ".join(f"{len(data.ids(part))} {part} rows" for part in PARTS)
-        log.info("%s would run: %s", folder.path, counts)
-        return folder
     settings.paths.run = str(folder.path)
+    return Run(settings=settings, data=data, folder=folder)
+
+
+def is_left(run: Run) -> bool:
+    """Whether there is anything to run, and a line that says so if there is not."""
+    if run.folder.is_complete:
+        log.info("%s is complete: nothing to do", run.folder.path)
+        return False
+    if run.settings.dry:
+        counts = ", ".join(f"{len(run.data.ids(part))} {part} rows" for part in PARTS)
+        log.info("%s would run: %s", run.folder.path, counts)
+        return False
+    return True
+
+
+def _start(settings: DictConfig) -> None:
     _quiet()
     use_threads(settings.threads)
     seed_everything(settings.seed, workers=True, verbose=False)
-    if vars(rank_zero_only)["rank"] > 0:
-        # A further process of a distributed run trains its share; the first one records and scores.
-        build_learner(settings, data).fit()
-        return folder
-    with Session(folder, settings, data) as session:
-        learner = build_learner(settings, data)
-        session.set_up(learner)
-        session.train(learner)
-        for part in parts_to_score(settings, data):
-            session.score(learner, part)
-        learner.ship(folder)
-    return folder
+
+
+def _score_and_ship(session: Session, learner: Learner) -> None:
+    for part in parts_to_score(session.settings, session.data):
+        session.score(learner, part)
+    learner.ship(session.folder)
 
 
 def use_threads(count: int | None) -> None:

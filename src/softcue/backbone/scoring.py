@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -88,6 +89,15 @@ class LabelScores:
     log_likelihood_BC: Tensor
     """Sum of the label tokens' log-probabilities, in nats, fp32."""
     num_tokens_BC: Tensor
+
+    def split(self, num_rows: Sequence[int]) -> list[LabelScores]:
+        """The scores of successive groups of rows."""
+        parts = zip(
+            self.log_likelihood_BC.split(list(num_rows)),
+            self.num_tokens_BC.split(list(num_rows)),
+            strict=True,
+        )
+        return [LabelScores(log_likelihood_BC=nats, num_tokens_BC=tokens) for nats, tokens in parts]
 
     def mean_per_token_BC(self) -> Tensor:
         """Log-likelihood per label token: a long label costs no more than a short one."""

@@ -36,6 +36,7 @@ WITHOUT_EFFECT = (
     "hydra",
     "dry",
     "show",
+    "packed",
     # which machine does the work
     "trainer.accelerator",
     "trainer.devices",

@@ -40,13 +40,17 @@ class Parameters(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(_Strict):
-    """How far training went, and the checkpoint that was kept."""
+    """How far training went, and the checkpoint that was kept.
+
+    `packed` counts the prompts that trained in the same pass; a run's share of its time is recorded.
+    """
 
     steps: int
     epochs: int
     monitor: str | None
     best_value: float | None
     best_step: int | None
+    packed: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
