@@ -18,6 +18,7 @@ from softcue.baselines.tfidf import TfidfLogisticRegression
 from softcue.configs import CONFIG_PATH
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.datamodule import PromptData
+from softcue.data.mixture import MixedData
 from softcue.data.task import Task
 from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
@@ -26,12 +27,27 @@ from softcue.module import PromptModule
 from softcue.objectives import Scoring
 
 
-def build_data(settings: DictConfig) -> PromptData:
-    """The task's rows under the prompt's layout, not yet read."""
+def build_data(settings: DictConfig) -> PromptData | MixedData:
+    """The rows of the task, or of several, under the prompt's layout; not yet read."""
     data = settings.data
+    if "tasks" not in data:
+        return _task_data(settings, data, prompt=0)
+    return MixedData(
+        name=data.name,
+        tasks={
+            str(name): _task_data(settings, node, prompt=prompt)
+            for prompt, (name, node) in enumerate(data.tasks.items())
+        },
+        temperature=data.temperature,
+        batch_size=data.batch_size,
+        seed=settings.seed,
+    )
+
+
+def _task_data(settings: DictConfig, data: DictConfig, *, prompt: int) -> PromptData:
     return PromptData(
         source=_make(data.source),
-        task=build_task(settings),
+        task=build_task(data),
         layout=settings.prompt.layout,
         splitter=_make(settings.split),
         batch_size=data.batch_size,
@@ -42,18 +58,21 @@ def build_data(settings: DictConfig) -> PromptData:
         seed=settings.seed,
         cache_dir=settings.paths.cache,
         num_workers=data.num_workers,
+        prompt=prompt,
     )
 
 
-def build_learner(settings: DictConfig, data: PromptData) -> Learner:
+def build_learner(settings: DictConfig, data: PromptData | MixedData) -> Learner:
     """The method under study, ready to fit; `paths.run` must be set by now."""
     method = _make(settings.prompt.method)
     if isinstance(method, TfidfLogisticRegression):
+        if isinstance(data, MixedData):
+            raise ConfigError(f"prompt {settings.prompt.name} learns one task, and data.tasks are several.")
         return TextBaseline(classifier=method, data=data)
     return build_prompt_learner(settings, data)
 
 
-def build_prompt_learner(settings: DictConfig, data: PromptData) -> PromptLearner:
+def build_prompt_learner(settings: DictConfig, data: PromptData | MixedData) -> PromptLearner:
     """A soft prompt on its frozen model, ready to fit.
 
     Raises:
@@ -63,7 +82,7 @@ def build_prompt_learner(settings: DictConfig, data: PromptData) -> PromptLearne
     module = PromptModule(
         lm=lm,
         prompt=prompt,
-        classes=data.task.classes,
+        classes={name: task.task.classes for name, task in data.tasks.items()},
         objective=_make(settings.objective),
         scoring=build_scoring(settings),
         optimizer=_make(settings.optimizer),
@@ -72,7 +91,9 @@ def build_prompt_learner(settings: DictConfig, data: PromptData) -> PromptLearne
     return PromptLearner(module=module, data=data, trainer=build_trainer(settings, data))
 
 
-def build_prompted_backbone(settings: DictConfig, data: PromptData) -> tuple[FrozenLM, SoftPrompt]:
+def build_prompted_backbone(
+    settings: DictConfig, data: PromptData | MixedData
+) -> tuple[FrozenLM, SoftPrompt]:
     """The frozen model and the prompt at its start; `data` is encoded for them."""
     lm = build_backbone(settings)
     prompt = build_prompt(settings, lm.spec, data.template)
@@ -111,9 +132,9 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
     return prompt
 
 
-def build_task(settings: DictConfig) -> Task:
-    """The columns, classes and label words of a run."""
-    return cast(Task, _make(settings.data.task))
+def build_task(node: DictConfig) -> Task:
+    """The columns, classes and label words that a config of data names."""
+    return cast(Task, _make(node.task))
 
 
 def build_scoring(settings: DictConfig) -> Scoring:
@@ -126,11 +147,11 @@ def default_cache() -> str:
     return str(OmegaConf.load(CONFIG_PATH / "paths" / "default.yaml").cache)
 
 
-def build_trainer(settings: DictConfig, data: PromptData) -> Trainer:
+def build_trainer(settings: DictConfig, data: PromptData | MixedData) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
     callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
     for callback in callbacks:
-        _expect_validation_metric(callback, has_validation=len(data.parts.validation) > 0)
+        _expect_validation_metric(callback, has_validation=len(data.ids("validation")) > 0)
     loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))

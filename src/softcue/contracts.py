@@ -173,6 +173,10 @@ class SoftPrompt(nn.Module, ABC):
         """The parameters as an optimizer takes them; a group may bring a learning rate of its own."""
         return [{"params": list(self.parameters())}]
 
+    def factors(self) -> dict[str, Tensor]:
+        """What a later run may start from beside the bank; most methods have nothing more."""
+        return {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:

@@ -96,14 +96,20 @@ class FinishedPrompt:
     def probabilities(self, rows: Sequence[Mapping[str, str]], *, batch_size: int) -> Tensor:
         """Class probabilities of rows given by their columns: [B, C], fp32, on the CPU."""
         encoded = [
-            Row(ids=self.encoder.encode_row(row).ids, target=-1, prompt=0, row=at)
+            Row(
+                ids=self.encoder.encode_row(row).ids,
+                choices=self.encoder.choices,
+                target=-1,
+                prompt=0,
+                row=at,
+            )
             for at, row in enumerate(rows)
         ]
         if not encoded:
             return torch.zeros(0, len(self.task.classes))
         # Rows of similar length together; `predict` gives them back in their own order.
         encoded.sort(key=lambda row: len(row.ids))
-        collate = Collator(choices=self.encoder.choices, padding="longest")
+        collate = Collator(padding="longest")
         batches = (collate(batch) for batch in _cut(encoded, batch_size))
         return predict(self.lm, self.bank, batches, self.scoring).probability_BC
 
@@ -152,7 +158,7 @@ def load(folder: str | Path) -> FinishedPrompt:
         folder=path,
         record=record,
         settings=settings,
-        task=build_task(settings),
+        task=build_task(settings.data),
         scoring=build_scoring(settings),
         bank=_bank(run, settings),
     )

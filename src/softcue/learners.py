@@ -17,8 +17,10 @@ from rich.progress import track
 from softcue.baselines.tfidf import TfidfLogisticRegression
 from softcue.contracts import Batch, PromptBank
 from softcue.data.datamodule import Part, PromptData
+from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError, TrainingError
 from softcue.module import PromptModule
+from softcue.objectives import ScoresObjective
 from softcue.packed import PackedModule
 from softcue.predictions import Predictions, predict
 from softcue.prompts.saved import bank_to_bytes
@@ -42,8 +44,8 @@ class Learner(Protocol):
     def parameters(self) -> Parameters:
         """How much was trained, ships, and ran in all."""
 
-    def predict(self, part: Part) -> Predictions:
-        """Class probabilities for every row of a part."""
+    def predict(self, data: PromptData, part: Part) -> Predictions:
+        """Class probabilities for every row of a part of one task."""
 
     def log(self, metrics: Mapping[str, float]) -> None:
         """Tell the configured loggers, by names such as `test/macro_f1`."""
@@ -58,7 +60,7 @@ class Learner(Protocol):
 class PromptLearner:
     """A soft prompt on a frozen model."""
 
-    def __init__(self, *, module: PromptModule, data: PromptData, trainer: Trainer) -> None:
+    def __init__(self, *, module: PromptModule, data: PromptData | MixedData, trainer: Trainer) -> None:
         self.module, self.data, self.trainer = module, data, trainer
         self.backbone: str | None = module.lm.spec.name
         self.dtype: str | None = str(module.lm.dtype).removeprefix("torch.")
@@ -99,10 +101,10 @@ class PromptLearner:
         prompt.train(was_training)
         return folded
 
-    def predict(self, part: Part) -> Predictions:
+    def predict(self, data: PromptData, part: Part) -> Predictions:
         # Training has moved the model there; a prompt that learns nothing has not.
         lm = self.module.lm.to(self.trainer.strategy.root_device)
-        batches = cast(Iterable[Batch], self.data.eval_dataloader(part))
+        batches = cast(Iterable[Batch], data.eval_dataloader(part))
         shown = track(batches, description=f"score {part}")
         return predict(lm, self.bank(), shown, self.module.scoring)
 
@@ -118,17 +120,17 @@ class PromptLearner:
                 logger.experiment.finish(exit_code=int(failed))
 
     def ship(self, folder: RunFolder) -> None:
-        bank, task = self.bank(), self.data.task
+        bank, tasks = self.bank(), [data.task for data in self.data.tasks.values()]
         if not bank.tensors():
             return
         metadata = {
             "backbone": self.module.lm.spec.name,
             "layout": self.data.layout,
-            "task": task.name,
-            "template": task.template,
-            "verbalizer": json.dumps(dict(task.verbalizer)),
+            "task": ", ".join(task.name for task in tasks),
+            "template": " | ".join(task.template for task in tasks),
+            "verbalizer": " | ".join(json.dumps(dict(task.verbalizer)) for task in tasks),
         }
-        write_atomic(folder.prompt_path, bank_to_bytes(bank, metadata))
+        write_atomic(folder.prompt_path, bank_to_bytes(bank, metadata, self.module.prompt.factors()))
 
 
 def fit_packed(learners: Sequence[PromptLearner], trainer: Trainer) -> list[Training | TrainingError]:
@@ -137,6 +139,10 @@ def fit_packed(learners: Sequence[PromptLearner], trainer: Trainer) -> list[Trai
     Raises:
         ConfigError: the members have different numbers of training batches.
     """
+    if not isinstance(learners[0].module.objective, ScoresObjective) or len(learners[0].data.tasks) > 1:
+        raise ConfigError(
+            "packed trains runs of one task under objective=language_model or choice; leave packed out."
+        )
     loaders = [learner.data.train_dataloader() for learner in learners]
     if len({len(loader) for loader in loaders}) > 1:
         raise ConfigError(
@@ -182,13 +188,13 @@ class TextBaseline:
         self.classifier.fit(self.data.texts("train"), self.data.targets("train"))
         return None
 
-    def predict(self, part: Part) -> Predictions:
-        probability_BC = torch.from_numpy(self.classifier.probabilities(self.data.texts(part))).float()
+    def predict(self, data: PromptData, part: Part) -> Predictions:
+        probability_BC = torch.from_numpy(self.classifier.probabilities(data.texts(part))).float()
         count = len(probability_BC)
         return Predictions(
             row_B=torch.arange(count),
             probability_BC=probability_BC,
-            target_B=torch.tensor(self.data.targets(part)),
+            target_B=torch.tensor(data.targets(part)),
             nats_B=torch.full((count,), float("nan")),
             num_tokens_B=torch.ones(count),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -79,3 +81,9 @@ class LabelMetrics(torch.nn.Module):
         self.auroc.reset()
         self.nats_per_token.reset()
         self.seen.clear()
+
+
+def mean_metrics(of_tasks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over tasks of every metric that all of them have; that of one task is its own."""
+    names = [name for name in of_tasks[0] if all(name in metrics for metrics in of_tasks)]
+    return {name: fmean(metrics[name] for metrics in of_tasks) for name in names}

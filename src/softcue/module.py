@@ -6,13 +6,13 @@ into training mode: checkpoints hold the prompt alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.aggregation import MeanMetric
@@ -21,7 +21,7 @@ from transformers import get_scheduler
 from softcue.backbone.frozen_lm import FrozenLM
 from softcue.contracts import Batch, SoftPrompt
 from softcue.errors import ConfigError, TrainingError
-from softcue.metrics import LabelMetrics
+from softcue.metrics import LabelMetrics, mean_metrics
 from softcue.objectives import Objective, Scoring
 from softcue.predictions import predict_batch
 
@@ -30,14 +30,17 @@ SchedulerFactory = Callable[..., LRScheduler]
 
 
 class PromptModule(LightningModule):
-    """Trains one soft prompt; `lm` stays as it is."""
+    """Trains one soft prompt, for one task or several; `lm` stays as it is.
+
+    `classes` are each task's. Several tasks have a validation loader each, in their order.
+    """
 
     def __init__(
         self,
         *,
         lm: FrozenLM,
         prompt: SoftPrompt,
-        classes: tuple[str, ...],
+        classes: Mapping[str, tuple[str, ...]],
         objective: Objective,
         scoring: Scoring,
         optimizer: OptimizerFactory,
@@ -52,7 +55,9 @@ class PromptModule(LightningModule):
         self.scheduler_factory = scheduler
         self.train_loss = MeanMetric()
         self.validation_loss = MeanMetric()
-        self.validation_metrics = LabelMetrics(classes, synced=True)
+        self.validation_metrics = nn.ModuleList(
+            LabelMetrics(of_task, synced=True) for of_task in classes.values()
+        )
 
     def on_fit_start(self) -> None:
         self.expect_fp32(str(self.trainer.precision))
@@ -84,18 +89,22 @@ class PromptModule(LightningModule):
         for name, parameter in self.prompt.named_parameters():
             self._expect_finite(parameter, f"the prompt's {name}")
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, _: int, dataloader_idx: int = 0) -> None:
         bank = self.prompt()
         loss = self.objective(self.lm, bank, batch, self.scoring)
         self.validation_loss.update(loss.mean, loss.weight)
         rows = predict_batch(self.lm, bank, batch, self.scoring)
-        self.validation_metrics.update(rows.probability_BC, rows.target_B, rows.nats_B, rows.num_tokens_B)
+        metrics = cast(LabelMetrics, self.validation_metrics[dataloader_idx])
+        metrics.update(rows.probability_BC, rows.target_B, rows.nats_B, rows.num_tokens_B)
 
     def on_validation_epoch_end(self) -> None:
-        values = {"loss": float(self.validation_loss.compute()), **self.validation_metrics.compute()}
+        by_task = [cast(LabelMetrics, metrics) for metrics in self.validation_metrics]
+        values = mean_metrics([metrics.compute() for metrics in by_task])
+        values["loss"] = float(self.validation_loss.compute())
         self.log_dict({f"validation/{name}": value for name, value in values.items()})
         self.validation_loss.reset()
-        self.validation_metrics.reset()
+        for metrics in by_task:
+            metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer_factory(self.prompt.parameter_groups())

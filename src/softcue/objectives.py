@@ -34,6 +34,14 @@ class BatchLoss:
 
 
 class Objective(ABC):
+    """A training loss."""
+
+    @abstractmethod
+    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+        """The loss of a labelled batch, in nats."""
+
+
+class ScoresObjective(Objective):
     """A training loss in two halves: what the model says of each row, and what that costs."""
 
     @abstractmethod
@@ -45,11 +53,10 @@ class Objective(ABC):
         """The loss of labelled rows, in nats."""
 
     def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
-        """The loss of a labelled batch, in nats."""
         return self.of(self.scores(lm, bank, batch), batch.target_B, scoring)
 
 
-class LanguageModelLoss(Objective):
+class LanguageModelLoss(ScoresObjective):
     """Mean negative log-likelihood of the right label's tokens: loss falls on nothing else."""
 
     def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
@@ -60,7 +67,7 @@ class LanguageModelLoss(Objective):
         return BatchLoss(mean=-scores.log_likelihood_BC.sum() / num_tokens, weight=num_tokens)
 
 
-class ChoiceLoss(Objective):
+class ChoiceLoss(ScoresObjective):
     """Cross-entropy of the right class among all classes, from their labels' scores."""
 
     def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from softcue.contracts import Batch, PromptBank
 from softcue.errors import TrainingError
 from softcue.module import PromptModule
+from softcue.objectives import ScoresObjective
 
 
 class PackedModule(LightningModule):
@@ -52,11 +53,12 @@ class PackedModule(LightningModule):
                 for place, at in enumerate(running)
             ]
         )
-        scores = first.objective.scores(first.lm, bank, together)
+        objective = cast(ScoresObjective, first.objective)
+        scores = objective.scores(first.lm, bank, together)
         losses = []
         for at, own in zip(running, scores.split([len(batches[at]) for at in running]), strict=True):
             member = self._members[at]
-            loss = member.objective.of(own, batches[at].target_B, member.scoring)
+            loss = objective.of(own, batches[at].target_B, member.scoring)
             if torch.isfinite(loss.mean):
                 member.train_loss.update(loss.mean.detach().cpu(), loss.weight.cpu())
                 losses.append(loss.mean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.data.datamodule import Part, PromptData
+from softcue.data.mixture import MixedData
 from softcue.learners import Learner
+from softcue.metrics import mean_metrics
 from softcue.runs.memory import PeakMemory
 from softcue.runs.provenance import git_state, hardware, utc_now, versions
 from softcue.runs.record import Failure, RunRecord, Status, Times, Training
@@ -31,7 +33,7 @@ class Session:
     A run that is killed, or stopped by Ctrl-C, leaves a record that says running.
     """
 
-    def __init__(self, folder: RunFolder, settings: DictConfig, data: PromptData) -> None:
+    def __init__(self, folder: RunFolder, settings: DictConfig, data: PromptData | MixedData) -> None:
         self.folder, self.settings, self.data = folder, settings, data
         self.memory = PeakMemory()
         self.learner: Learner | None = None
@@ -99,15 +101,28 @@ class Session:
     def score(self, learner: Learner, part: Part) -> None:
         """Predict a part's rows, keep them, and keep the metrics if the rows have labels."""
         with self._timing("evaluate_s"):
-            predictions = learner.predict(part)
-        classes = self.data.task.classes
-        self.folder.write_predictions(part=part, columns=predictions.columns(classes, self.data.ids(part)))
-        if part == "unlabelled":
+            predictions = {name: learner.predict(task, part) for name, task in self.data.tasks.items()}
+        of_tasks = {}
+        for name, rows in predictions.items():
+            task = self.data.tasks[name]
+            where = part if len(predictions) == 1 else f"{part}_{name}"
+            columns = rows.columns(task.task.classes, task.ids(part))
+            self.folder.write_predictions(part=where, columns=columns)
+            if part != "unlabelled":
+                of_tasks[name] = rows.metrics(task.task.classes)
+                self._tell(where, of_tasks[name])
+        if not of_tasks:
             return
-        metrics = predictions.metrics(classes)
-        log.info("%s: macro-F1 %.3f, accuracy %.3f", part, metrics["macro_f1"], metrics["accuracy"])
-        learner.log({f"{part}/{name}": value for name, value in metrics.items()})
-        self.record = replace(self.record, metrics={**self.record.metrics, part: dict(metrics)})
+        metrics: dict[str, dict[str, float]] = {part: mean_metrics(list(of_tasks.values()))}
+        if len(of_tasks) > 1:
+            self._tell(f"{part}, mean of {len(of_tasks)} tasks", metrics[part])
+            metrics |= {f"{part}/{name}": of_task for name, of_task in of_tasks.items()}
+        learner.log({f"{part}/{name}": value for name, value in metrics[part].items()})
+        by_part: dict[str, dict[str, float | None]] = {where: dict(of) for where, of in metrics.items()}
+        self.record = replace(self.record, metrics={**self.record.metrics, **by_part})
+
+    def _tell(self, what: str, metrics: Mapping[str, float]) -> None:
+        log.info("%s: macro-F1 %.3f, accuracy %.3f", what, metrics["macro_f1"], metrics["accuracy"])
 
     @contextmanager
     def _timing(self, name: str) -> Iterator[None]:
@@ -133,7 +148,7 @@ class Session:
             run_id=self.folder.path.name,
             status="running",
             method=self.settings.prompt.name,
-            task=self.data.task.name,
+            task=self.data.task_name,
             backbone=self.settings.backbone.name,
             dtype=self.settings.backbone.dtype,
             seed=self.settings.seed,

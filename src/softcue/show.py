@@ -15,6 +15,7 @@ from softcue.backbone.stream import split_heads
 from softcue.contracts import Batch, PromptBank, SoftPrompt
 from softcue.data.datamodule import PromptData
 from softcue.data.encode import Kind
+from softcue.data.mixture import MixedData
 
 RowKind = Kind | Literal["pad", "label"]
 Run = Literal["not run", "shared head", "static context", "tail"]
@@ -45,7 +46,7 @@ class Token:
     run: Run
 
 
-def tokens_of_first_row(lm: FrozenLM, bank: PromptBank, data: PromptData) -> list[Token]:
+def tokens_of_first_row(lm: FrozenLM, bank: PromptBank, data: PromptData | MixedData) -> list[Token]:
     """The first row of the first training batch, its label behind it."""
     batch: Batch = next(iter(data.train_dataloader()))
     label = batch.choices[0][int(batch.target_B[0])]
@@ -113,6 +114,6 @@ def _style(token: Token) -> str:
     return COLOURS[token.kind] + {"shared head": " underline", "static context": " italic"}.get(token.run, "")
 
 
-def show(lm: FrozenLM, prompt: SoftPrompt, data: PromptData) -> None:
+def show(lm: FrozenLM, prompt: SoftPrompt, data: PromptData | MixedData) -> None:
     """Print the first training row to the terminal."""
     Console().print(render(tokens_of_first_row(lm, prompt().detach(), data), data.layout))

@@ -31,6 +31,7 @@ from softcue.build import (
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
+from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError, TrainingError
 from softcue.learners import Learner, fit_packed
 from softcue.runs.identity import run_id
@@ -46,7 +47,7 @@ class Run:
     """A run before it starts: its config, its rows and where it belongs."""
 
     settings: DictConfig
-    data: PromptData
+    data: PromptData | MixedData
     folder: RunFolder
 
 
@@ -174,7 +175,7 @@ def expect_given(settings: DictConfig) -> None:
         raise ConfigError(f"{missing[0]} has no default; give it as {missing[0]}=... (missing: {missing}).")
 
 
-def run_folder(settings: DictConfig, data: PromptData) -> RunFolder:
+def run_folder(settings: DictConfig, data: PromptData | MixedData) -> RunFolder:
     """Where this run belongs, named by what determines its result."""
     name = run_id(
         method=settings.prompt.name,
@@ -184,7 +185,7 @@ def run_folder(settings: DictConfig, data: PromptData) -> RunFolder:
     return RunFolder(Path(settings.paths.runs), name)
 
 
-def parts_to_score(settings: DictConfig, data: PromptData) -> list[Part]:
+def parts_to_score(settings: DictConfig, data: PromptData | MixedData) -> list[Part]:
     """The parts that have rows, the unlabelled one only if asked for."""
     wanted = [part for part in PARTS if part != "unlabelled" or settings.predict_unlabelled]
     return [part for part in wanted if data.ids(part)]

@@ -18,6 +18,9 @@ from tests.composing import options, train_config
 # Settings a user must give, with something to give.
 GIVEN = {
     "backbone=local": ["backbone.path=model"],
+    "objective=distillation": ["objective.teachers=[runs/a]"],
+    "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
+    "prompt=multitask_target": ["prompt.source=runs/a"],
     "data=table": [
         "data.task.name=mine",
         "data.task.template='{text} :'",

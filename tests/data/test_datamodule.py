@@ -66,8 +66,12 @@ def _batches(loader: object) -> list[Batch]:
 
 
 def test_rows_are_padded_on_the_left() -> None:
-    rows = [Row(ids=[-1, 7], target=1, prompt=0, row=4), Row(ids=[-1, 8, 9], target=-1, prompt=2, row=5)]
-    batch = Collator(choices=((1,), (2, 3)), padding="longest")(rows)
+    choices = ((1,), (2, 3))
+    rows = [
+        Row(ids=[-1, 7], choices=choices, target=1, prompt=0, row=4),
+        Row(ids=[-1, 8, 9], choices=choices, target=-1, prompt=2, row=5),
+    ]
+    batch = Collator(padding="longest")(rows)
     assert batch.ids_BT.tolist() == [[0, -1, 7], [-1, 8, 9]]
     assert batch.real_BT.tolist() == [[False, True, True], [True, True, True]]
     assert batch.choices == (((1,), (2, 3)),) * 2

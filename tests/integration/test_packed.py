@@ -47,7 +47,7 @@ def test_each_member_equals_its_solo_run(quickstart: Quickstart, tmp_path: Path,
         assert ours.training is not None
         assert ours.training.packed == 2
         for name, value in theirs.metrics["test"].items():
-            assert ours.metrics["test"][name] == pytest.approx(value, rel=1e-4, abs=1e-4, nan_ok=True)
+            assert ours.metrics["test"][name] == pytest.approx(value, rel=1e-3, abs=1e-3, nan_ok=True)
         for column in ("train/loss", "learning_rate", "step", "epoch"):
             assert curve(together)[column].tolist() == pytest.approx(
                 curve(alone)[column].tolist(), rel=1e-4, abs=1e-4
@@ -64,7 +64,7 @@ def test_learning_rates_pack_and_complete_members_are_not_run_again(quickstart: 
 
 
 def test_a_member_that_diverges_fails_alone(quickstart: Quickstart) -> None:
-    settings = quickstart(*BRIEF, "packed.learning_rate=[0.01,1e38]", "trainer.gradient_clip_val=null")
+    settings = quickstart(*BRIEF, "packed.learning_rate=[0.01,3e37]")
     with pytest.raises(TrainingError, match=r"no longer finite.*lower optimizer.lr"):
         train_packed(settings)
     records = [RunFolder(path, "").record() for path in Path(settings.paths.runs).iterdir()]

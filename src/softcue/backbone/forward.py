@@ -7,6 +7,7 @@ full, every logit), gradients included, whatever the padding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,21 +29,49 @@ def score_classes(lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
 
 def score_targets(lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
     """Log-likelihood of each row's own label, as a single class [B, 1]."""
-    targets = batch.target_B.tolist()
-    assert min(targets) >= 0, "an unlabelled row has no loss"
-    own = [(choices[target],) for choices, target in zip(batch.choices, targets, strict=True)]
-    return score_labels(lm, bank, batch, own)
+    return score_labels(lm, bank, batch, own_labels(batch))
 
 
 def score_labels(lm: FrozenLM, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> LabelScores:
     """Log-likelihood of each row's choices after that row: one pass through the frozen model."""
+    return read_scores(lm, run_labels(lm, bank, batch, choices))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelStates:
+    """Final hidden states at the M places that predict label tokens, and whose they are.
+
+    Row after row: the end of its context, then the nodes of its choices' trie.
+    """
+
+    hidden_MD: Tensor
+    tries: list[Trie]
+
+    @property
+    def num_places(self) -> list[int]:
+        """How many of the M places each row has."""
+        return [len(trie.tokens) + 1 for trie in self.tries]
+
+
+def own_labels(batch: Batch) -> list[Choices]:
+    """Each row's right label, as its only choice."""
+    targets = batch.target_B.tolist()
+    assert min(targets) >= 0, "an unlabelled row has no loss"
+    return [(choices[target],) for choices, target in zip(batch.choices, targets, strict=True)]
+
+
+def run_labels(lm: FrozenLM, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> LabelStates:
+    """Run each row and its choices: one pass through the frozen model."""
     rows = plan_rows(batch, bank, choices)
     stream = lay_out(rows, lm.surroundings(bank))
     contexts = [row.static_ids for row in rows]
     static = lm.contexts.side_by_side(contexts) if any(contexts) else None
-    hidden_MD = lm.hidden(stream, bank, static)
-    tries = [row.trie for row in rows]
-    return gather_paths(_edge_log_probs(lm, hidden_MD, tries), tries)
+    return LabelStates(hidden_MD=lm.hidden(stream, bank, static), tries=[row.trie for row in rows])
+
+
+def read_scores(lm: FrozenLM, states: LabelStates) -> LabelScores:
+    """The log-likelihoods that hidden states give the choices they were run for."""
+    return gather_paths(_edge_log_probs(lm, states.hidden_MD, states.tries), states.tries)
 
 
 def plan_rows(batch: Batch, bank: PromptBank, choices: Sequence[Choices]) -> list[RowPlan]:

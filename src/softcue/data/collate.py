@@ -17,6 +17,7 @@ class Row:
     """One row of a table, ready to batch: `target` is -1 without a label, `row` its place in the table."""
 
     ids: Sequence[int]
+    choices: Choices
     target: int
     prompt: int
     row: int
@@ -26,7 +27,6 @@ class Row:
 class Collator:
     """Pads rows on the left to the batch's longest, or to a fixed number of positions."""
 
-    choices: Choices
     padding: Literal["longest"] | int
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
@@ -44,7 +44,7 @@ class Collator:
         return Batch(
             ids_BT=ids_BT,
             real_BT=real_BT,
-            choices=(self.choices,) * len(rows),
+            choices=tuple(row.choices for row in rows),
             target_B=torch.tensor([row.target for row in rows]),
             prompt_B=torch.tensor([row.prompt for row in rows]),
             row_B=torch.tensor([row.row for row in rows]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Literal, cast, get_args
 
 import datasets
@@ -30,7 +31,8 @@ class PromptData(LightningDataModule):
     """A task's rows under one prompt layout, split, encoded and batched.
 
     `load` makes the text ready, which is all that a baseline without a tokenizer needs; `encode`
-    makes rows of ids from it. Unlabelled rows are only ever in the part "unlabelled".
+    makes rows of ids from it. Unlabelled rows are only ever in the part "unlabelled". Among several
+    tasks, `prompt` says which prompt of the bank this one's rows wear.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class PromptData(LightningDataModule):
         seed: int,
         cache_dir: str | None,
         num_workers: int,
+        prompt: int = 0,
     ) -> None:
         super().__init__()
         if padding == "max_length" and max_length is None:
@@ -61,6 +64,7 @@ class PromptData(LightningDataModule):
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._max_length, self._padding, self._order = max_length, padding, order
         self._seed, self._cache_dir, self._num_workers = seed, cache_dir, num_workers
+        self._prompt = prompt
         self._pool: Pool | None = None
         self._parts: Parts | None = None
         self._rows: dict[Part, list[Row]] = {}
@@ -85,8 +89,7 @@ class PromptData(LightningDataModule):
         )
         self._encoder = encoder
         self._collator = Collator(
-            choices=encoder.choices,
-            padding=encoder.max_row_length if self._padding == "max_length" else "longest",
+            padding=encoder.max_row_length if self._padding == "max_length" else "longest"
         )
         for part in PARTS:
             self._rows[part] = self._encode_part(encoder, part)
@@ -103,9 +106,20 @@ class PromptData(LightningDataModule):
         return self._parts
 
     @property
+    def task_name(self) -> str:
+        """What records call the data."""
+        return self.task.name
+
+    @property
+    def tasks(self) -> Mapping[str, PromptData]:
+        """The tasks of a run by name: this one alone."""
+        return {self.task_name: self}
+
+    @property
     def choices(self) -> Choices:
         """The label tokens of each class."""
-        return self._encoded_collator.choices
+        assert self._encoder is not None, "encode() comes first"
+        return self._encoder.choices
 
     def texts(self, part: Part) -> list[str]:
         """Each row's plain text: its columns, joined by line breaks."""
@@ -181,7 +195,7 @@ class PromptData(LightningDataModule):
             )
         self.num_cut[part] = num_cut
         return [
-            Row(ids=row.ids, target=target, prompt=0, row=at)
+            Row(ids=row.ids, choices=encoder.choices, target=target, prompt=self._prompt, row=at)
             for at, (row, target) in enumerate(zip(encoded, self.targets(part), strict=True))
         ]
 

@@ -81,7 +81,7 @@ class TweetTopic:
             raise DataError(f"data.source.topic is {self.topic!r}; choose one of {sorted(TOPICS)}.")
 
     def load(self, task: Task) -> Pool:
-        """The tweets whose raters agreed by at least `min_confidence`, where the corpus says, in "Tweet text"."""
+        """Tweets whose raters agreed by at least `min_confidence`, where that is known, in "Tweet text"."""
         tweets = _tweets(min_confidence=self.min_confidence)
         texts = tweets["Tweet text"]
         about = texts.map(lambda text: TOPICS[self.topic].search(text) is not None)

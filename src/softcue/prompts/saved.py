@@ -8,14 +8,21 @@ from typing import cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from softcue.contracts import PromptBank, Vote
 from softcue.errors import RunError
 
+FACTOR = "factor."
+"""In front of the names of tensors that made the bank and are no part of it."""
 
-def bank_to_bytes(bank: PromptBank, metadata: Mapping[str, str]) -> bytes:
+
+def bank_to_bytes(
+    bank: PromptBank, metadata: Mapping[str, str], factors: Mapping[str, Tensor] | None = None
+) -> bytes:
     """The bank as the content of a safetensors file; nothing in it can be executed on reading."""
     tensors = {name: tensor.cpu() for name, tensor in bank.detach().tensors().items()}
+    tensors |= {f"{FACTOR}{name}": tensor.cpu().contiguous() for name, tensor in (factors or {}).items()}
     return save(tensors, metadata={**metadata, **({"vote": bank.vote} if bank.vote else {})})
 
 
@@ -25,11 +32,28 @@ def load_bank(path: Path) -> tuple[PromptBank, dict[str, str]]:
     Raises:
         RunError: no such file, or not a file of ours.
     """
+    tensors, metadata = _read(path)
+    bank = {name: tensor for name, tensor in tensors.items() if not name.startswith(FACTOR)}
+    try:
+        return PromptBank(**bank, vote=cast(Vote | None, metadata.get("vote"))), metadata
+    except TypeError as error:
+        raise _foreign(path, error) from error
+
+
+def load_factors(path: Path) -> dict[str, Tensor]:
+    """What made the bank, by name; empty for most methods. Raises as `load_bank` does."""
+    tensors, _ = _read(path)
+    return {name.removeprefix(FACTOR): tensor for name, tensor in tensors.items() if name.startswith(FACTOR)}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            metadata = dict(file.metadata() or {})
-        vote = cast(Vote | None, metadata.get("vote"))
-        return PromptBank(**tensors, vote=vote), metadata
-    except (OSError, SafetensorError, TypeError) as error:
-        raise RunError(f"{path} is not a prompt that softcue saved ({error}); train it again.") from error
+            return tensors, dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _foreign(path, error) from error
+
+
+def _foreign(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} is not a prompt that softcue saved ({error}); train it again.")

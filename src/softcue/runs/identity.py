@@ -24,8 +24,13 @@ WITHOUT_EFFECT = (
     "prompt.initialiser",
     "prompt.runs",
     "prompt.vote",
+    "prompt.source",
     "data.instruction",
     "data.anchor",
+    "data.task_names",
+    "data.tasks.*.anchor",
+    "data.tasks.*.instruction",
+    "data.tasks.*.task_names",
     # what is shown and logged
     "logger",
     "callbacks.*progress_bar",

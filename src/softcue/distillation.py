@@ -1,0 +1,108 @@
+"""Prompt distillation (Wang et al. 2023, section 3.2): a multitask prompt learns from single-task ones.
+
+For each row, the teacher is the finished prompt of the row's own task on the same frozen model. What
+it says of a row never changes, so it is asked once a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+from torch.utils.checkpoint import checkpoint
+
+from softcue.backbone.forward import LOGITS_AT_ONCE, own_labels, read_scores, run_labels
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.contracts import Batch, PromptBank
+from softcue.errors import ConfigError
+from softcue.objectives import BatchLoss, LanguageModelLoss, Objective, Scoring
+from softcue.prompts.saved import load_bank
+
+RowKey = tuple[int, int, tuple[int, ...]]
+
+
+class Distillation(Objective):
+    """The label loss, plus `logits` times equation 2 and `hidden` times equation 3.
+
+    Both are means over the places that predict label tokens, M of them: equation 2, the divergence
+    KL(teacher || student) of the next-token distributions, in nats; equation 3, the mean squared
+    difference of the final hidden states. A weight of 0 leaves its term out.
+
+    Raises:
+        ConfigError: teachers that do not fit the tasks, the backbone or the layout, or negative weights.
+    """
+
+    def __init__(
+        self, *, teachers: Sequence[str], tasks: Sequence[str], layout: str, logits: float, hidden: float
+    ) -> None:
+        if min(logits, hidden) < 0:
+            raise ConfigError(f"objective has logits={logits} and hidden={hidden}; weights are 0 or more.")
+        if len(teachers) != len(tasks):
+            raise ConfigError(
+                f"objective.teachers names {len(teachers)} runs for the tasks {list(tasks)}; give one "
+                "finished run for each task, in this order."
+            )
+        self.logits, self.hidden = logits, hidden
+        self.label_loss = LanguageModelLoss()
+        loaded = [load_bank(Path(run) / "prompt.safetensors") for run in teachers]
+        for run, (_, metadata) in zip(teachers, loaded, strict=True):
+            if metadata["layout"] != layout:
+                raise ConfigError(
+                    f"objective.teachers: {run} has layout {metadata['layout']!r}, and this run "
+                    f"{layout!r}; teacher and student read the same rows, so give both the same layout."
+                )
+        self.backbones = {metadata["backbone"] for _, metadata in loaded}
+        self.teachers = PromptBank.joined([bank for bank, _ in loaded])
+        self._kept: dict[RowKey, Tensor] = {}
+
+    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+        if self.backbones != {lm.spec.name}:
+            raise ConfigError(
+                f"objective.teachers were trained on {sorted(self.backbones)}, and this run's backbone is "
+                f"{lm.spec.name}; train teachers on it."
+            )
+        states = run_labels(lm, bank, batch, own_labels(batch))
+        loss = self.label_loss.of(read_scores(lm, states), batch.target_B, scoring)
+        if not (self.logits or self.hidden):
+            return loss
+        teacher_MD = self._teacher_states(lm, batch)
+        mean = loss.mean
+        if self.logits:
+            mean = mean + self.logits * divergence(lm, teacher_MD, states.hidden_MD)
+        if self.hidden:
+            mean = mean + self.hidden * mse_loss(states.hidden_MD.float(), teacher_MD.float())
+        return BatchLoss(mean=mean, weight=loss.weight)
+
+    def _teacher_states(self, lm: FrozenLM, batch: Batch) -> Tensor:
+        """The teachers' final hidden states at the places that predict label tokens: [M, D]."""
+        keys = [
+            (prompt, target, tuple(ids))
+            for prompt, target, ids in zip(
+                batch.prompt_B.tolist(), batch.target_B.tolist(), batch.ids_BT.tolist(), strict=True
+            )
+        ]
+        if any(key not in self._kept for key in keys):
+            with torch.no_grad():
+                states = run_labels(lm, self.teachers.to(lm.device), batch, own_labels(batch))
+            self._kept |= dict(zip(keys, states.hidden_MD.split(states.num_places), strict=True))
+        return torch.cat([self._kept[key] for key in keys])
+
+
+def divergence(lm: FrozenLM, teacher_MD: Tensor, student_MD: Tensor) -> Tensor:
+    """KL(teacher || student) of the next-token distributions, in nats, the mean over M places."""
+    at_once = max(1, LOGITS_AT_ONCE // lm.spec.vocab_size)
+
+    def some(teacher_mD: Tensor, student_mD: Tensor) -> Tensor:
+        teacher_mV = lm.logits(teacher_mD).log_softmax(dim=-1)
+        student_mV = lm.logits(student_mD).log_softmax(dim=-1)
+        return (teacher_mV.exp() * (teacher_mV - student_mV)).sum()
+
+    parts = [
+        # Recomputed in the backward pass, or every part's logits would be kept until then.
+        checkpoint(some, teacher_mD, student_mD, use_reentrant=False)
+        for teacher_mD, student_mD in zip(teacher_MD.split(at_once), student_MD.split(at_once), strict=True)
+    ]
+    return torch.stack(parts).sum() / len(teacher_MD)

@@ -1,0 +1,124 @@
+"""Multitask prompt tuning (Wang et al. 2023): a shared prompt times a low-rank matrix for each task.
+
+Equation 1: task k's prompt is P* ∘ W_k with W_k = u_k ⊗ v_k; here of any rank, as a product of
+[P, r] and [r, D]. W_k starts as ones, so that every task starts from the shared prompt itself: with
+both factors small, as in other implementations, the product would shrink any start to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Generator, Tensor, nn
+
+from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
+from softcue.errors import ConfigError
+from softcue.prompts.initialisers import Initialiser
+from softcue.prompts.saved import load_factors
+
+Start = Literal["average", "fresh"]
+COLUMN_STD = 0.02
+"""Of the further components' first factors; their second ones start at zero."""
+
+
+class MultitaskPrompt(SoftPrompt):
+    """One prompt for each of T tasks: P x D shared numbers, and r (P + D) for each task.
+
+    `task_learning_rate` is that of the task's factors; None: the optimizer's for all.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: BackboneSpec,
+        num_virtual_tokens: int,
+        generator: Generator,
+        initialiser: Initialiser,
+        tasks: Sequence[str],
+        rank: int,
+        task_learning_rate: float | None,
+    ) -> None:
+        super().__init__()
+        if rank < 1:
+            raise ConfigError(f"prompt.method.rank is {rank}; a task's matrix has rank 1 at least.")
+        self.task_learning_rate = task_learning_rate
+        shared_PD = initialiser.vectors(
+            spec, num_tokens=num_virtual_tokens, width=spec.hidden_size, generator=generator
+        )
+        columns_TPr = torch.randn(len(tasks), num_virtual_tokens, rank, generator=generator) * COLUMN_STD
+        columns_TPr[:, :, 0] = 1.0
+        rows_TrD = torch.zeros(len(tasks), rank, spec.hidden_size)
+        rows_TrD[:, 0] = 1.0
+        self.shared_PD = nn.Parameter(shared_PD)
+        self.columns_TPr = nn.Parameter(columns_TPr)
+        self.rows_TrD = nn.Parameter(rows_TrD)
+
+    def forward(self) -> PromptBank:
+        return PromptBank(embeddings_TPD=self.shared_PD * (self.columns_TPr @ self.rows_TrD))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        own: dict[str, Any] = {"params": [self.columns_TPr, self.rows_TrD]}
+        if self.task_learning_rate is not None:
+            own["lr"] = self.task_learning_rate
+        return [{"params": [self.shared_PD]}, own]
+
+    def factors(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
+
+
+class MultitaskTarget(MultitaskPrompt):
+    """A new task's prompt from a finished multitask run (section 3.3): its shared prompt, times W.
+
+    W starts as the average of the source tasks' factors, or "fresh", as ones.
+
+    Raises:
+        ConfigError: the source is no multitask run, or of another shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: BackboneSpec,
+        num_virtual_tokens: int,
+        generator: Generator,
+        initialiser: Initialiser,
+        tasks: Sequence[str],
+        rank: int,
+        task_learning_rate: float | None,
+        source: str,
+        start: Start,
+    ) -> None:
+        super().__init__(
+            spec=spec,
+            num_virtual_tokens=num_virtual_tokens,
+            generator=generator,
+            initialiser=initialiser,
+            tasks=tasks,
+            rank=rank,
+            task_learning_rate=task_learning_rate,
+        )
+        if start not in get_args(Start):
+            raise ConfigError(f"prompt.method.start is {start!r}; choose {' or '.join(get_args(Start))}.")
+        factors = load_factors(Path(source) / "prompt.safetensors")
+        self._expect_same_shape(factors, source)
+        with torch.no_grad():
+            self.shared_PD.copy_(factors["shared_PD"])
+            if start == "average":
+                self.columns_TPr.copy_(factors["columns_TPr"].mean(dim=0, keepdim=True))
+                self.rows_TrD.copy_(factors["rows_TrD"].mean(dim=0, keepdim=True))
+
+    def _expect_same_shape(self, factors: dict[str, Tensor], source: str) -> None:
+        if factors.keys() != {name for name, _ in self.named_parameters()}:
+            raise ConfigError(
+                f"prompt.source={source} holds no shared prompt; give a run of prompt=multitask, or start "
+                "from any other prompt with prompt/initialiser=saved."
+            )
+        for name, parameter in self.named_parameters():
+            if factors[name].shape[-2:] != parameter.shape[-2:]:
+                raise ConfigError(
+                    f"prompt.source={source} has {name} of {tuple(factors[name].shape)}, and this run of "
+                    f"{tuple(parameter.shape)}; give the source's own layout, rank and backbone."
+                )
