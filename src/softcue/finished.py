@@ -129,11 +129,13 @@ class FinishedPrompt:
         return text
 
 
-def load(folder: str | Path) -> FinishedPrompt:
+def load(folder: str | Path, *, task: str | None = None) -> FinishedPrompt:
     """Read a finished prompt back: a run's folder, or one that `softcue-export` wrote.
 
+    A run over several tasks has a prompt for each: `task` says which.
+
     Raises:
-        RunError: there is no complete run in the folder, or it left no prompt.
+        RunError: there is no complete run in the folder, it left no prompt, or `task` is none of its.
     """
     path = Path(folder)
     run = RunFolder(path.parent, path.name)
@@ -154,20 +156,27 @@ def load(folder: str | Path) -> FinishedPrompt:
     settings.paths.cache = default_cache()
     if "cache_dir" in settings.backbone:
         settings.backbone.cache_dir = settings.paths.cache
+    tasks = list(settings.data.tasks) if "tasks" in settings.data else [settings.data.task.name]
+    chosen = tasks[0] if task is None and len(tasks) == 1 else task
+    if chosen not in tasks:
+        raise RunError(
+            f"{path} has prompts for {tasks}, and the task asked for is {task}; name one of these."
+        )
+    if "tasks" in settings.data:
+        # From here on the run is that task's alone.
+        settings.data = settings.data.tasks[chosen]
+    own = build_task(settings.data)
+    bank = PromptBank()
+    if compose(settings.prompt.layout, own.template).num_virtual_tokens > 0:
+        bank = load_bank(run.prompt_path)[0]
     return FinishedPrompt(
         folder=path,
         record=record,
         settings=settings,
-        task=build_task(settings.data),
+        task=own,
         scoring=build_scoring(settings),
-        bank=_bank(run, settings),
+        bank=bank.member(tasks.index(chosen)) if len(tasks) > 1 and bank.num_prompts > 1 else bank,
     )
-
-
-def _bank(run: RunFolder, settings: DictConfig) -> PromptBank:
-    if compose(settings.prompt.layout, settings.data.task.template).num_virtual_tokens == 0:
-        return PromptBank()
-    return load_bank(run.prompt_path)[0]
 
 
 def _cut(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
