@@ -19,6 +19,8 @@ from tests.composing import options, train_config
 GIVEN = {
     "backbone=local": ["backbone.path=model"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
+    "prompt=saved": ["prompt.path=one"],
+    "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
     "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
     "prompt=multitask_target": ["prompt.source=runs/a"],
     "data=table": [

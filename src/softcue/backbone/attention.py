@@ -21,6 +21,9 @@ from torch.nn.functional import scaled_dot_product_attention
 NAME = "softcue"
 """The name under which transformers knows this attention."""
 
+Watch = Callable[[Tensor, Tensor, Tensor], None]
+"""Told of a level's attention: probabilities [S, heads, T, KEYS], keys and values [S, KEYS, H, K]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
@@ -104,6 +107,8 @@ class AttentionPlan:
     """Places of the stream whose final states are read."""
     captured: list[tuple[Tensor, Tensor]] | None
     """If a list: every layer leaves its keys and values [N, H, K] here."""
+    watch: Watch | None = None
+    """If given: called in every layer for every level."""
 
 
 _active: ContextVar[AttentionPlan] = ContextVar("softcue_attention_plan")
@@ -154,7 +159,10 @@ def attend(
         if level.head_S is not None and above is not None:
             blocks.insert(-1, (_for_segments(above[0], level.head_S), _for_segments(above[1], level.head_S)))
         keys, values = (_joined(block) for block in zip(*blocks, strict=True))
-        outputs.append(level.unpad(_attention(level.pad(query_nHK), keys, values, level.bias, scaling)))
+        query = level.pad(query_nHK)
+        outputs.append(level.unpad(_attention(query, keys, values, level.bias, scaling)))
+        if plan.watch is not None:
+            plan.watch(_probabilities(query, keys, level.bias, scaling), keys, values)
         above = own
     return torch.cat(outputs)[None].to(value.dtype), None
 
@@ -191,10 +199,24 @@ def _attention(
     query_STHK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
 ) -> Tensor:
     """Attention in which the G query heads of a key head stand as G * T queries of it: no key is copied."""
-    segments, width, num_heads, head_size = query_STHK.shape
-    grouped = segments, width, keys.shape[2], num_heads // keys.shape[2], head_size
-    query = query_STHK.reshape(grouped).permute(0, 2, 3, 1, 4).flatten(2, 3)
+    segments, width, _, head_size = query_STHK.shape
+    query = _by_key_head(query_STHK, keys.shape[2])
     heads = query, keys.transpose(1, 2), values.transpose(1, 2)
     output = scaled_dot_product_attention(*heads, attn_mask=bias.to(query.dtype), scale=scaling)
     by_group = output.view(segments, keys.shape[2], -1, width, head_size)
     return by_group.permute(0, 3, 1, 2, 4).reshape(query_STHK.shape)
+
+
+def _probabilities(query_STHK: Tensor, keys: Tensor, bias: Tensor, scaling: float | None) -> Tensor:
+    """What the fused kernel never writes down, by the plain formula: [S, heads, T, KEYS]."""
+    segments, width, num_heads, head_size = query_STHK.shape
+    scale = head_size**-0.5 if scaling is None else scaling
+    scores = _by_key_head(query_STHK, keys.shape[2]) @ keys.permute(0, 2, 3, 1) * scale + bias
+    return scores.softmax(dim=-1).view(segments, num_heads, width, -1)
+
+
+def _by_key_head(query_STHK: Tensor, num_key_heads: int) -> Tensor:
+    """Queries under the key head they share: [S, KVH, G * T, K]."""
+    segments, width, num_heads, head_size = query_STHK.shape
+    grouped = segments, width, num_key_heads, num_heads // num_key_heads, head_size
+    return query_STHK.reshape(grouped).permute(0, 2, 3, 1, 4).flatten(2, 3)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softcue.backbone import families
-from softcue.backbone.attention import NAME, AttentionPlan, following, replaying
+from softcue.backbone.attention import NAME, AttentionPlan, Watch, following, replaying
 from softcue.backbone.scoring import trie_of
 from softcue.backbone.static_context import StaticContexts
 from softcue.backbone.stream import RowPlan, Stream, Surroundings, lay_out
@@ -88,6 +88,16 @@ class FrozenLM:
         return keys_LHPK, values_LHPK
 
     @torch.no_grad()
+    def watch_row(self, ids: tuple[int, ...], bank: PromptBank, watch: Watch) -> None:
+        """Run one row alone, in a bank of one prompt, and tell `watch` of the attention in every layer.
+
+        Keys are those of the prompt's prefix, if it has one, then those of the row's tokens.
+        """
+        stream = self._lay_out([ids], bank)
+        embeddings_ND = self._embed(stream, bank)
+        self._run(embeddings_ND, stream, bank, static_SPL2HK=None, captured=None, watch=watch)
+
+    @torch.no_grad()
     def _capture(self, rows: Sequence[tuple[int, ...]], bank: PromptBank) -> list[Tensor]:
         """Keys and values that each row leaves in every layer: [P, L, 2, H, K]."""
         stream = self._lay_out(rows, bank)
@@ -124,6 +134,7 @@ class FrozenLM:
         *,
         static_SPL2HK: Tensor | None,
         captured: list[tuple[Tensor, Tensor]] | None,
+        watch: Watch | None = None,
     ) -> Tensor:
         plan = AttentionPlan(
             levels=stream.levels,
@@ -132,6 +143,7 @@ class FrozenLM:
             static_SPL2HK=static_SPL2HK,
             read_M=stream.predicting_M,
             captured=captured,
+            watch=watch,
         )
         with following(plan):
             output = self.model.base_model(

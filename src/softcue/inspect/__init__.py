@@ -1,0 +1,1 @@
+"""Reading a prompt: what its virtual tokens are near, how far they moved, and who attends to them."""

@@ -1,0 +1,210 @@
+"""A finished prompt in numbers: the one thing that tables and pictures are drawn from.
+
+L layers, P virtual tokens, D hidden size, W a layer's keys of one position, Q quantiles of norms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from softcue.build import build_data, build_prompt
+from softcue.contracts import PromptBank
+from softcue.data.datamodule import PromptData
+from softcue.errors import ConfigError, RunError, SoftcueError
+from softcue.finished import FinishedPrompt
+from softcue.inspect.measures import Drift, drift, nearest, norms, percentiles, quantiles, similarity
+from softcue.inspect.text_attention import TextView, watch_text
+
+Notes = tuple[str, ...]
+Vectors = tuple[Tensor, ...]
+"""What a prompt is made of: see `_vectors`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbour:
+    """A word of the vocabulary near a virtual token."""
+
+    text: str
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """Virtual tokens that stand in the row, held against the vocabulary."""
+
+    nearest: tuple[tuple[Neighbour, ...], ...]
+    norm_P: Tensor
+    percentile_P: Tensor
+    vocabulary_Q: Tensor
+    drift_P: Drift | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InLayers:
+    """A prefix's keys, or its values, held against those of the text behind it; heads concatenated."""
+
+    norm_LP: Tensor
+    text_LQ: Tensor
+    drift_LP: Drift | None
+    drift_P: Drift | None
+    """Over all layers at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """Keys and values in front of the row, in every layer."""
+
+    keys: InLayers
+    values: InLayers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one prompt is, where it came from, and what text does with it."""
+
+    title: str
+    notes: tuple[str, ...]
+    num_rows: int
+    """Training rows whose text was watched."""
+    similarity_PP: Tensor
+    """Cosines of the virtual tokens with each other; of a prefix, over its keys in all layers."""
+    attention_LP: Tensor
+    """See `TextView`."""
+    own: Embeddings | Prefix
+
+
+def read(finished: FinishedPrompt, *, prompt: int, num_nearest: int, num_rows: int) -> Reading:
+    """Read one prompt of a bank, with the run's own first training rows as its text.
+
+    Raises:
+        RunError: the method has no virtual tokens.
+        ConfigError: the bank has no such prompt.
+        DataError: the training rows are no longer there.
+    """
+    bank = _member(finished, prompt)
+    start, start_notes = _start(finished)
+    data, data_notes = _data(finished)
+    texts = data.parts.train.select(range(min(num_rows, len(data.parts.train))))
+    view = watch_text(finished.lm, bank, [finished.encoder.encode_row(row).ids for row in texts])
+    now, before = _vectors(bank), None if start is None else _vectors(start)
+    own = (
+        _prefix(now, before, view)
+        if bank.embeddings_TPD is None
+        else _embeddings(finished, now, before, num_nearest=num_nearest)
+    )
+    return Reading(
+        title=_title(finished, prompt),
+        notes=start_notes + data_notes,
+        num_rows=len(texts),
+        similarity_PP=similarity(_whole(now[0]) if isinstance(own, Prefix) else now[0]),
+        attention_LP=view.attention_LP,
+        own=own,
+    )
+
+
+def _member(finished: FinishedPrompt, prompt: int) -> PromptBank:
+    if not finished.bank.tensors():
+        raise RunError(
+            f"{finished.folder} is a run of {finished.record.method}, which has no virtual tokens to "
+            "inspect; give the run of a soft prompt."
+        )
+    count = finished.bank.num_prompts
+    if prompt not in range(count):
+        raise ConfigError(
+            f"prompt is {prompt}; {finished.folder} holds {count}: choose from 0 to {count - 1}."
+        )
+    return finished.bank.member(prompt)
+
+
+@torch.no_grad()
+def _start(finished: FinishedPrompt) -> tuple[PromptBank | None, Notes]:
+    """Where training began, drawn once more from the run's settings and seed."""
+    if finished.record.training is None:
+        return None, ("This run trained nothing: for drift inspect the run that trained the prompt.",)
+    try:
+        prompt = build_prompt(finished.settings, finished.lm.spec, finished.template).eval()
+    except SoftcueError as error:
+        # It may have begun from another run, whose folder is gone; all else can be read without it.
+        return None, (f"No drift, as the start cannot be made again: {error}",)
+    bank: PromptBank = prompt().detach().to(torch.device("cpu"))
+    tasks = _tasks(finished)
+    own = tasks.index(OmegaConf.to_container(finished.settings.data)) if bank.num_prompts > 1 else 0
+    return bank.member(own), ()
+
+
+def _data(finished: FinishedPrompt) -> tuple[PromptData, Notes]:
+    """The task's own rows, read and split as they were for training."""
+    data = build_data(finished.settings)
+    assert isinstance(data, PromptData), "a finished prompt has one task"
+    data.load()
+    # The fingerprint of a run over several tasks is that of all their rows.
+    if _tasks(finished) or data.fingerprint == finished.record.data_fingerprint:
+        return data, ()
+    return data, ("The task's rows have changed since training: attention is that of today's rows.",)
+
+
+def _tasks(finished: FinishedPrompt) -> list[object]:
+    """The settings of each task, in the order of their prompts, in a run over several."""
+    return list(finished.record.settings["data"].get("tasks", {}).values())
+
+
+def _vectors(bank: PromptBank) -> Vectors:
+    """The only prompt's embeddings [P, D]; or its keys and its values, heads side by side: [L, P, W]."""
+    if bank.embeddings_TPD is not None:
+        return (bank.embeddings_TPD[0],)
+    both = (bank.keys_TLHPK, bank.values_TLHPK)
+    return tuple(one_TLHPK[0].transpose(1, 2).flatten(2) for one_TLHPK in both if one_TLHPK is not None)
+
+
+def _embeddings(
+    finished: FinishedPrompt, now: Vectors, before: Vectors | None, *, num_nearest: int
+) -> Embeddings:
+    lm, (vectors_PD,) = finished.lm, now
+    norm_V, norm_P = norms(lm.spec.embedding_VD), vectors_PD.norm(dim=1)
+    ids, cosines = (t.tolist() for t in nearest(vectors_PD, lm.spec.embedding_VD, count=num_nearest))
+    return Embeddings(
+        nearest=tuple(
+            tuple(
+                Neighbour(text=str(lm.tokenizer.decode([token])), cosine=cosine)
+                for token, cosine in zip(ids_N, cosines_N, strict=True)
+            )
+            for ids_N, cosines_N in zip(ids, cosines, strict=True)
+        ),
+        norm_P=norm_P,
+        percentile_P=percentiles(norm_P, norm_V),
+        vocabulary_Q=quantiles(norm_V),
+        drift_P=None if before is None else drift(vectors_PD, before[0]),
+    )
+
+
+def _prefix(now: Vectors, before: Vectors | None, view: TextView) -> Prefix:
+    keys_LPW, values_LPW = now
+    first_keys_LPW, first_values_LPW = before or (None, None)
+    return Prefix(
+        keys=_in_layers(keys_LPW, first_keys_LPW, view.key_norm_LN),
+        values=_in_layers(values_LPW, first_values_LPW, view.value_norm_LN),
+    )
+
+
+def _in_layers(now_LPW: Tensor, before_LPW: Tensor | None, text_norm_LN: Tensor) -> InLayers:
+    return InLayers(
+        norm_LP=now_LPW.norm(dim=2),
+        text_LQ=quantiles(text_norm_LN),
+        drift_LP=None if before_LPW is None else drift(now_LPW, before_LPW),
+        drift_P=None if before_LPW is None else drift(_whole(now_LPW), _whole(before_LPW)),
+    )
+
+
+def _whole(of_layers_LPW: Tensor) -> Tensor:
+    """One vector for each position, its layers side by side: [P, L * W]."""
+    return of_layers_LPW.transpose(0, 1).flatten(1)
+
+
+def _title(finished: FinishedPrompt, prompt: int) -> str:
+    record, count = finished.record, finished.bank.num_prompts
+    names = [record.method, finished.task.name, str(record.backbone), f"seed {record.seed}"]
+    return " · ".join([*names, f"prompt {prompt} of {count}"] if count > 1 else names)

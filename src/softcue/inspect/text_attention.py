@@ -1,0 +1,64 @@
+"""What text makes of a prompt: the attention it gives each virtual token, beside its own keys and values.
+
+L layers, P virtual tokens, T tokens of a row, N text tokens of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softcue.backbone.frozen_lm import FrozenLM
+from softcue.contracts import PromptBank
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextView:
+    """Rows of text that wear one prompt, as attention sees them."""
+
+    attention_LP: Tensor
+    """Share of its attention that a text token gives each virtual token: the mean over heads and over
+    the text tokens that stand behind it in any row. NaN where none does."""
+    key_norm_LN: Tensor
+    value_norm_LN: Tensor
+
+
+def watch_text(lm: FrozenLM, bank: PromptBank, rows: Sequence[Sequence[int]]) -> TextView:
+    """Run rows of ids, virtual tokens among them, in a bank of one prompt."""
+    views = [_watch_row(lm, bank.to(lm.device), ids) for ids in rows]
+    num_readers_P = torch.stack([num_readers_P for num_readers_P, _ in views]).sum(0)
+    return TextView(
+        attention_LP=torch.stack([view.attention_LP for _, view in views]).sum(0) / num_readers_P,
+        key_norm_LN=torch.cat([view.key_norm_LN for _, view in views], dim=1),
+        value_norm_LN=torch.cat([view.value_norm_LN for _, view in views], dim=1),
+    )
+
+
+def _watch_row(lm: FrozenLM, bank: PromptBank, ids: Sequence[int]) -> tuple[Tensor, TextView]:
+    """How many text tokens can see each virtual token [P], and the view with attention summed over them."""
+    ahead = bank.prefix_lengths[0]
+    ids_T = torch.tensor(ids[ahead:])
+    is_text_T = ids_T >= 0
+    # Virtual tokens are numbered as they stand in the row.
+    virtual_P = torch.arange(ahead) if ahead else (~is_text_T).nonzero().squeeze(1)
+    text_N = ahead + is_text_T.nonzero().squeeze(1)
+    reads_TP = is_text_T[:, None] & (ahead + torch.arange(len(ids_T))[:, None] > virtual_P)
+    attention: list[Tensor] = []
+    key_norms: list[Tensor] = []
+    value_norms: list[Tensor] = []
+
+    def watch(probability_SHTK: Tensor, keys_SKHK: Tensor, values_SKHK: Tensor) -> None:
+        given_TP = probability_SHTK[0].mean(dim=0).cpu()[:, virtual_P]
+        attention.append((given_TP * reads_TP).sum(dim=0))
+        key_norms.append(keys_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
+        value_norms.append(values_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
+
+    lm.watch_row(tuple(ids_T.tolist()), bank, watch)
+    return reads_TP.sum(dim=0), TextView(
+        attention_LP=torch.stack(attention),
+        key_norm_LN=torch.stack(key_norms),
+        value_norm_LN=torch.stack(value_norms),
+    )

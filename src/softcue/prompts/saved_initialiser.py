@@ -1,0 +1,47 @@
+"""A start from a finished prompt: soft prompt transfer (SPoT, Vu et al. 2022, section 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Generator, Tensor
+
+from softcue.contracts import BackboneSpec
+from softcue.errors import ConfigError
+from softcue.interop.peft import flattened
+from softcue.prompts.initialisers import Initialiser
+from softcue.prompts.saved_prompt import read_prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Initialiser):
+    """The prompt of a finished run or of a PEFT adapter, of as many virtual tokens as the new one.
+
+    Embeddings start the methods that start from embeddings: prompt tuning as they are, prefix tuning
+    as the keys and values they leave in the frozen model, P-tuning as what enters its encoder. Keys
+    and values start prefix tuning that draws them directly.
+    """
+
+    path: str
+    member: int | None
+
+    def vectors(self, spec: BackboneSpec, *, num_tokens: int, width: int, generator: Generator) -> Tensor:
+        bank, _ = read_prompt(self.path, spec=spec, member=self.member, key="prompt.initialiser")
+        if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
+            table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
+            form, way_out = "keys and values", "prompt=prefix_tuning prompt.method.through_backbone=false"
+        else:
+            assert bank.embeddings_TPD is not None, "a file of ours holds a prompt"
+            table_PW = bank.embeddings_TPD[0]
+            form, way_out = "embeddings", "prompt=prompt_tuning, prefix_tuning or p_tuning"
+        if table_PW.shape[1] != width:
+            raise ConfigError(
+                f"prompt.initialiser.path={self.path} holds {form} of {table_PW.shape[1]} numbers a token, "
+                f"and this prompt starts from {width}; choose {way_out}."
+            )
+        if len(table_PW) != num_tokens:
+            raise ConfigError(
+                f"prompt.initialiser.path={self.path} has {len(table_PW)} virtual tokens, and this prompt "
+                f"{num_tokens}; set prompt.layout='\"[soft:{len(table_PW)}]{{input}}\"'."
+            )
+        return table_PW.clone()

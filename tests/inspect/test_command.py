@@ -1,0 +1,149 @@
+"""`softcue-inspect` as a user meets it: tables, files, pictures, help and mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from softcue.finished import load
+from softcue.inspect.__main__ import main
+from softcue.inspect.plot import draw
+from softcue.inspect.reading import Neighbour, read
+from softcue.inspect.render import markdown, terminal_text
+from softcue.inspect.tables import Table
+from tests.inspect.conftest import TrainFast
+
+Inspect = Callable[..., str]
+
+
+@pytest.fixture
+def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inspect:
+    """Run the command in this process, which keeps the model; what it printed."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", ["softcue-inspect", *arguments])
+        capsys.readouterr()
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_terminal_shows_a_line_for_each_virtual_token(train_fast: TrainFast, inspect: Inspect) -> None:
+    printed = inspect(f"run={train_fast('prompt=prompt_tuning')}", "rows=2", "nearest=3")
+    lines = printed.split("Nearest words, ")[0].splitlines()
+    assert lines[0] == "prompt_tuning · airline_complaints · smollm2_135m · seed 0"
+    assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == [str(k) for k in range(20)]
+    assert "' tweet' 0." in printed
+    assert "the text of 2 training rows" in " ".join(printed.split())
+    assert "…" not in printed
+
+
+def test_a_prefix_is_shown_by_position_and_by_layer(train_fast: TrainFast, inspect: Inspect) -> None:
+    printed = inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2")
+    lines = printed.splitlines()
+    assert sum(line.strip()[:1].isdigit() for line in lines) == 20 + 30
+    assert "by layer" in printed
+    assert "nearest" not in printed
+
+
+def test_markdown_has_as_many_cells_in_every_line(
+    train_fast: TrainFast, inspect: Inspect, tmp_path: Path
+) -> None:
+    path = tmp_path / "tokens.md"
+    assert (
+        inspect(f"run={train_fast('prompt=p_tuning')}", "rows=2", "format=markdown", f"output={path}") == ""
+    )
+    table = [line for line in path.read_text().splitlines() if line.startswith("|")]
+    assert len(table) == 2 + 20
+    assert {line.replace("\\|", "").count("|") for line in table} == {8}
+
+
+def test_csv_has_every_layer_and_position_of_a_prefix(train_fast: TrainFast, inspect: Inspect) -> None:
+    printed = inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2", "format=csv")
+    lines = list(csv.DictReader(io.StringIO(printed)))
+    assert [(line["layer"], line["position"]) for line in lines] == [
+        (str(layer), str(position)) for layer in range(30) for position in range(20)
+    ]
+    shares = [float(line["attention"]) for line in lines if line["layer"] == "5"]
+    assert 0 < sum(shares) < 1
+
+
+def test_csv_has_a_line_for_each_token_and_a_suffix_no_attention(
+    train_fast: TrainFast, inspect: Inspect
+) -> None:
+    printed = inspect(f"run={train_fast('prompt=prompt_tuning_suffix')}", "rows=2", "nearest=2", "format=csv")
+    lines = list(csv.DictReader(io.StringIO(printed)))
+    assert len(lines) == 20
+    assert {line["attention"] for line in lines} == {""}
+    assert all(float(line["cosine_1"]) >= float(line["cosine_2"]) for line in lines)
+
+
+def test_a_picture_is_drawn_besides(train_fast: TrainFast, inspect: Inspect, tmp_path: Path) -> None:
+    path = tmp_path / "prompt.png"
+    assert inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2", f"plot={path}") != ""
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning_suffix", "prefix_tuning", "prompt_tuning"])
+def test_the_same_reading_draws_the_same_picture(train_fast: TrainFast, method: str) -> None:
+    reading = read(load(train_fast(f"prompt={method}")), prompt=0, num_nearest=1, num_rows=2)
+    first = draw(reading, form="svg")
+    assert ET.fromstring(first).tag.endswith("svg")
+    assert draw(reading, form="svg") == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: run has no default; give it as run=..."),
+        (["run=nowhere"], "error: nowhere holds no record.json; give the folder of a run"),
+        (["run=x", "format=html"], "error: format is 'html'; choose one of terminal, markdown, csv."),
+        (["run=x", "rows=0"], "error: rows is 0; give a whole number from 1 up."),
+        (["run=x", "nearest=0"], "error: nearest is 0; give a whole number from 1 up."),
+        (["run=x", "plot=picture.jpg"], "error: plot is 'picture.jpg'; end its name in .png or .svg."),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(
+    inspect: Inspect, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        inspect(*arguments)
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
+
+
+def test_without_matplotlib_the_error_names_the_extra(
+    inspect: Inspect, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "softcue.inspect.plot", raising=False)
+    with pytest.raises(SystemExit):
+        inspect("run=x", "plot=picture.png")
+    assert "pip install 'softcue[plots]'" in capsys.readouterr().err
+
+
+def test_help_teaches_by_three_examples(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "softcue.inspect", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert sum(line.strip().startswith("softcue-inspect run=") for line in done.stdout.splitlines()) == 3
+    assert "nearest: 5" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+AWKWARD = (Neighbour(text="[b]|", cosine=0.5), Neighbour(text=" `\n", cosine=0.25))
+
+
+def test_words_of_any_letters_stay_what_they_are() -> None:
+    table = Table(title="t", header=("token", "nearest words"), rows=(("0", AWKWARD),), caption="c")
+    assert "'[b]|' 0.50  ' `\\n' 0.25" in terminal_text([table], notes=[], width=80)
+    assert "| 0 | `'[b]\\|'` 0.50, ``' `\\n'`` 0.25 |" in markdown([table], notes=["n"])
+    assert markdown([table], notes=["n"]).endswith("c\n\n- n\n")

@@ -1,0 +1,160 @@
+"""Finished prompts read back: where they started, what they are near, and which one is meant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from softcue.build import build_prompt
+from softcue.contracts import PromptBank
+from softcue.errors import ConfigError, RunError
+from softcue.finished import FinishedPrompt, load
+from softcue.inspect.measures import Drift
+from softcue.inspect.reading import Embeddings, Prefix, Reading, read
+from softcue.prompts.saved import load_bank
+from tests.inspect.conftest import TrainFast
+
+METHODS = ["p_tuning_lstm", "prefix_tuning", "prefix_tuning_projected"]
+
+
+def reading(finished: FinishedPrompt, prompt: int = 0) -> Reading:
+    return read(finished, prompt=prompt, num_nearest=5, num_rows=3)
+
+
+def drifts(of: Reading) -> list[Drift]:
+    if isinstance(of.own, Embeddings):
+        assert of.own.drift_P is not None
+        return [of.own.drift_P]
+    found = [of.own.keys.drift_P, of.own.keys.drift_LP, of.own.values.drift_P, of.own.values.drift_LP]
+    return [drift for drift in found if drift is not None]
+
+
+def start_of(finished: FinishedPrompt) -> PromptBank:
+    with torch.no_grad():
+        bank: PromptBank = build_prompt(finished.settings, finished.lm.spec, finished.template)().detach()
+    return bank
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_prompt_trained_at_no_learning_rate_has_not_drifted(train_fast: TrainFast, method: str) -> None:
+    of = reading(load(train_fast(f"prompt={method}", "prompt.learning_rate=0")))
+    assert drifts(of)
+    for drift in drifts(of):
+        torch.testing.assert_close(drift.distance, torch.zeros_like(drift.distance), rtol=0, atol=0)
+        torch.testing.assert_close(drift.cosine, torch.ones_like(drift.cosine))
+
+
+def test_the_drift_of_a_trained_prompt_is_its_distance_from_the_start(train_fast: TrainFast) -> None:
+    finished = load(train_fast("prompt=p_tuning"))
+    now, start = finished.bank.embeddings_TPD, start_of(finished).embeddings_TPD
+    assert now is not None
+    assert start is not None
+    (drift,) = drifts(reading(finished))
+    assert drift.distance.min() > 0
+    torch.testing.assert_close(drift.distance, (now - start)[0].square().sum(dim=1).sqrt())
+    torch.testing.assert_close(drift.cosine, cosine_similarity(now[0], start[0], dim=1))
+
+
+def test_a_prefix_moved_by_one_number_has_drifted_there_alone(train_fast: TrainFast) -> None:
+    finished = load(train_fast("prompt=prefix_tuning"))
+    start = start_of(finished)
+    assert start.keys_TLHPK is not None
+    start.keys_TLHPK[0, 4, 1, 7, 3] += 2.5
+    own = reading(replace(finished, bank=start)).own
+    assert isinstance(own, Prefix)
+    assert own.keys.drift_LP is not None
+    assert own.values.drift_LP is not None
+    assert own.keys.drift_LP.distance.nonzero().tolist() == [[4, 7]]
+    assert own.keys.drift_LP.distance[4, 7].item() == pytest.approx(2.5, rel=1e-5)
+    assert own.values.drift_LP.distance.count_nonzero() == 0
+
+
+def test_virtual_tokens_that_are_words_find_themselves(train_fast: TrainFast) -> None:
+    finished = load(train_fast("prompt=prompt_tuning"))
+    ids = finished.lm.spec.tokenize(" gate delay gate")
+    words = finished.lm.spec.embedding_VD[ids].float()
+    bank = PromptBank(embeddings_TPD=words.repeat(7, 1)[None, :20])
+    of = reading(replace(finished, bank=bank))
+    assert isinstance(of.own, Embeddings)
+    best = [near[0] for near in of.own.nearest]
+    assert [near.text for near in best] == ([" gate", " delay", " gate"] * 7)[:20]
+    assert [near.cosine for near in best] == pytest.approx([1.0] * 20, abs=1e-5)
+    assert of.similarity_PP[0, [2, 3, 5]].tolist() == pytest.approx([1.0] * 3, abs=1e-5)
+    torch.testing.assert_close(of.own.norm_P[:3], words.norm(dim=1))
+
+
+def test_attention_is_measured_on_the_runs_own_training_rows(train_fast: TrainFast) -> None:
+    finished = load(train_fast("prompt=prefix_tuning"))
+    assert read(finished, prompt=0, num_nearest=1, num_rows=99).num_rows == 8
+    of = reading(finished)
+    assert of.num_rows == 3
+    assert of.attention_LP.shape == (30, 20)
+    assert ((of.attention_LP.sum(dim=1) > 0) & (of.attention_LP.sum(dim=1) < 1)).all()
+
+
+def test_each_prompt_of_an_ensemble_is_read_alone_and_has_no_start_of_its_own(
+    train_fast: TrainFast,
+) -> None:
+    members = [train_fast("prompt=prompt_tuning", f"seed={seed}", "split.seed=0") for seed in (0, 1)]
+    finished = load(train_fast("prompt=ensemble", f"prompt.runs=[{members[0]},{members[1]}]"))
+    first, second = reading(finished, 0), reading(finished, 1)
+    alone = reading(load(members[1]))
+    assert first.title.endswith("prompt 0 of 2")
+    assert isinstance(second.own, Embeddings)
+    assert isinstance(alone.own, Embeddings)
+    assert second.own.nearest == alone.own.nearest
+    torch.testing.assert_close(second.attention_LP, alone.attention_LP)
+    assert second.own.drift_P is None
+    assert "inspect the run that trained the prompt" in second.notes[0]
+    with pytest.raises(ConfigError, match=r"prompt is 2; .* holds 2: choose from 0 to 1"):
+        reading(finished, 2)
+
+
+def test_a_task_of_several_is_read_with_its_own_prompt_start_and_rows(train_fast: TrainFast) -> None:
+    folder = train_fast("prompt=multitask", "data=tweet_topics", "split.balance=equal")
+    finished = load(folder, task="deflategate")
+    with torch.no_grad():
+        start = build_prompt(finished.settings, finished.lm.spec, finished.template)().embeddings_TPD
+    now = load_bank(folder / "prompt.safetensors")[0].embeddings_TPD
+    assert now is not None
+    assert start is not None
+    of = reading(finished)
+    (drift,) = drifts(of)
+    assert drift.distance.min() > 0
+    torch.testing.assert_close(drift.distance, (now[2] - start[2]).norm(dim=1))
+    assert of.title == f"multitask · {finished.task.name} · smollm2_135m · seed 0"
+    assert of.notes == ()
+
+
+def test_a_start_that_is_gone_leaves_the_rest_to_read(train_fast: TrainFast) -> None:
+    finished = load(train_fast("prompt=prompt_tuning"))
+    finished.settings.prompt.method.initialiser = {
+        "_target_": "softcue.prompts.initialisers.Text",
+        "text": "",
+    }
+    of = reading(finished)
+    assert isinstance(of.own, Embeddings)
+    assert of.own.drift_P is None
+    assert of.notes[0].startswith("No drift, as the start cannot be made again: prompt.initialiser.text ''")
+
+
+def test_a_hard_prompt_has_nothing_to_inspect(train_fast: TrainFast) -> None:
+    with pytest.raises(RunError, match="is a run of hard_prompt, which has no virtual tokens to inspect"):
+        reading(load(train_fast("prompt=hard_prompt")))
+
+
+def test_rows_that_changed_since_training_are_named(train_fast: TrainFast) -> None:
+    finished = load(train_fast("prompt=prompt_tuning"))
+    assert reading(finished).notes == ()
+    (note,) = reading(replace(finished, record=replace(finished.record, data_fingerprint="other"))).notes
+    assert note.startswith("The task's rows have changed since training")
+
+
+def test_a_baseline_has_no_prompt(train_fast: TrainFast) -> None:
+    folder: Path = train_fast("prompt=baseline/tfidf")
+    with pytest.raises(RunError, match="is a run of tfidf, which reads no prompt"):
+        load(folder)
