@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.data.template import Column, Soft, Template, Text
+from softcue.data.template import Column, Soft, Template, Text, compose
 from softcue.runs.record import RunRecord
 
 MISSING = "–"
@@ -21,17 +21,22 @@ class Shipped:
     base_model: str
     peft_type: str
     template: Template
-    """The task's template inside the prompt's layout."""
+    """The first task's template inside the prompt's layout."""
+    tasks: tuple[str, ...]
+    """The tasks that the adapter has a prompt for, by their names in the run's data; one in most runs."""
 
 
 def model_card(record: RunRecord, shipped: Shipped) -> str:
     """The card in Markdown, with the front matter that the hub reads."""
     paragraphs = [
         _front_matter(record, shipped),
-        f"# {record.method} for {record.task}",
+        f"# {record.method} for {', '.join(shipped.tasks)}",
         _summary(record, shipped),
-        "## The task",
-        *_task(record, shipped),
+        *(
+            paragraph
+            for number, name in enumerate(shipped.tasks)
+            for paragraph in _task(record, shipped, name, number)
+        ),
         "## What it scored",
         _scores(record),
         "## Where it comes from",
@@ -57,14 +62,25 @@ def _summary(record: RunRecord, shipped: Shipped) -> str:
     )
 
 
-def _task(record: RunRecord, shipped: Shipped) -> list[str]:
-    task, data = record.settings["data"]["task"], record.settings["data"]
+def data_of(record: RunRecord, task: str) -> dict[str, Any]:
+    """The settings of one task's data, in a run over one task or several."""
+    data: dict[str, Any] = record.settings["data"]
+    of_task: dict[str, Any] = data["tasks"][task] if "tasks" in data else data
+    return of_task
+
+
+def _task(record: RunRecord, shipped: Shipped, name: str, number: int) -> list[str]:
+    data = data_of(record, name)
+    task = data["task"]
+    template = compose(record.settings["prompt"]["layout"], task["template"])
+    several = len(shipped.tasks) > 1
     end = ", then the end token" if task["end_token"] else ""
     per_token = record.settings["scoring"]["per_token"]
     limit = data["max_length"]
     return [
+        f"## Task {number}: {name}" if several else "## The task",
         "A row, as the model reads it; a column of the data stands in braces:",
-        f"```text\n{_shown(shipped.template)}\n```",
+        f"```text\n{_shown(template)}\n```",
         f"After it come a space and the words of a class{end}. The class whose words are likeliest is the "
         f"prediction, by the {'mean' if per_token else 'sum'} of its tokens' log-probabilities.",
         _table(("class", "words"), [(name, task["verbalizer"][name]) for name in task["classes"]]),
@@ -80,7 +96,11 @@ def _scores(record: RunRecord) -> str:
     """Each part's metrics; those of single classes are left to record.json."""
     names = list(dict.fromkeys(name for part in record.metrics.values() for name in part if "/" not in name))
     lines = [
-        (part, f"{record.num_rows[part]:,}", *(_number(metrics.get(name)) for name in names))
+        (
+            part,
+            f"{record.num_rows[part]:,}" if part in record.num_rows else MISSING,
+            *(_number(metrics.get(name)) for name in names),
+        )
         for part, metrics in record.metrics.items()
     ]
     return _table(("part", "rows", *(name.replace("_", " ") for name in names)), lines)
@@ -105,7 +125,8 @@ def _provenance(record: RunRecord) -> str:
 def _loading(record: RunRecord, shipped: Shipped) -> list[str]:
     columns = dict.fromkeys(shipped.template.columns, "...")
     texts = f"texts = {json.dumps(columns, ensure_ascii=False)}"
-    with_softcue = f"import softcue\n\nprompt = softcue.load({_quoted(shipped.folder)})\n{texts}"
+    which = f", task={_quoted(shipped.tasks[0])}" if "tasks" in record.settings["data"] else ""
+    with_softcue = f"import softcue\n\nprompt = softcue.load({_quoted(shipped.folder)}{which})\n{texts}"
     return [
         "With PEFT:",
         f"```python\n{_peft_code(record, shipped, texts)}\n```",
@@ -117,7 +138,8 @@ def _loading(record: RunRecord, shipped: Shipped) -> list[str]:
 
 
 def _peft_code(record: RunRecord, shipped: Shipped, texts: str) -> str:
-    backbone, task = record.settings["backbone"], record.settings["data"]["task"]
+    backbone, task = record.settings["backbone"], data_of(record, shipped.tasks[0])["task"]
+    whose = ", task_ids=torch.tensor([0])" if len(shipped.tasks) > 1 else ""
     revision = f", revision={_quoted(backbone['revision'])}" if "revision" in backbone else ""
     where = "" if "repo" in backbone else "  # put the folder with its weights here"
     end = "{tokenizer.eos_token}" if task["end_token"] else ""
@@ -136,7 +158,7 @@ model = PeftModel.from_pretrained(model, {_quoted(shipped.folder)}).eval()
 def log_likelihood(row, words):
     start = len(tokenizer(row)["input_ids"])
     ids = tokenizer(f"{{row}} {{words}}{end}", return_tensors="pt")["input_ids"]
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -ids.shape[1] :]
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids){whose}).logits[0, -ids.shape[1] :]
     log_probs = logits.float().log_softmax(-1)[start - 1 : -1]
     return float(log_probs.gather(1, ids[0, start:, None]).{together}())
 

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
+from torch import Tensor
 
 from softcue.card import Shipped, model_card
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.template import Soft
 from softcue.errors import ConfigError
-from softcue.finished import FinishedPrompt, load
-from softcue.interop.peft import CONFIG, PeftType, adapter_files
+from softcue.finished import FinishedPrompt, load, tasks_of
+from softcue.interop.peft import CONFIG, PeftType, adapter_files, multitask_adapter_files
+from softcue.prompts.saved import load_factors
 from softcue.runs.atomic import unwritable, write_atomic
 from softcue.runs.store import RECORD
 
@@ -30,8 +32,8 @@ def main(settings: DictConfig) -> None:
     """Write one finished prompt out."""
     if settings.to not in TARGETS:
         raise ConfigError(f"to is {settings.to!r}; a prompt can be exported to {', '.join(TARGETS)}.")
-    prompt, output = load(settings.run), Path(settings.output).resolve()
-    files = peft_files(prompt, name=output.name)
+    output = Path(settings.output).resolve()
+    files = peft_files(load_all(settings.run, task=settings.task), name=output.name)
     expect_free(output, overwrite=settings.overwrite)
     listing = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in files.items())
     if settings.dry:
@@ -41,21 +43,46 @@ def main(settings: DictConfig) -> None:
     sys.stdout.write(f"{output} holds {listing}\n")
 
 
-def peft_files(prompt: FinishedPrompt, *, name: str) -> dict[str, bytes]:
+def load_all(run: str, *, task: str | None) -> dict[str, FinishedPrompt]:
+    """The prompts of a run by task: of the one asked for, or of all."""
+    chosen = [task] if task is not None else tasks_of(run)
+    return {name: load(run, task=name) for name in chosen}
+
+
+def peft_files(prompts: Mapping[str, FinishedPrompt], *, name: str) -> dict[str, bytes]:
     """The files of the folder `name`: a PEFT adapter, and a finished prompt of ours as well.
 
     Raises:
         ConfigError: a prompt that PEFT cannot hold, with the reason.
     """
+    prompt = next(iter(prompts.values()))
     expect_leading(prompt)
-    kind = peft_type(prompt)
-    shipped = Shipped(folder=name, base_model=base_model(prompt), peft_type=kind, template=prompt.template)
+    base = base_model(prompt)
+    if len(prompts) > 1:
+        kind: PeftType = "MULTITASK_PROMPT_TUNING"
+        adapter = multitask_adapter_files(**_factors(prompt), base_model=base)
+    else:
+        kind = peft_type(prompt)
+        adapter = adapter_files(prompt.bank, peft_type=kind, base_model=base)
+    shipped = Shipped(
+        folder=name, base_model=base, peft_type=kind, template=prompt.template, tasks=tuple(prompts)
+    )
     return {
-        **adapter_files(prompt.bank, peft_type=kind, base_model=shipped.base_model),
+        **adapter,
         "README.md": model_card(prompt.record, shipped).encode(),
         RECORD: (prompt.folder / RECORD).read_bytes(),
         "prompt.safetensors": (prompt.folder / "prompt.safetensors").read_bytes(),
     }
+
+
+def _factors(prompt: FinishedPrompt) -> dict[str, Tensor]:
+    factors = load_factors(prompt.folder / "prompt.safetensors")
+    if not factors:
+        raise ConfigError(
+            f"{prompt.folder} is a run of {prompt.record.method} over several tasks, and PEFT knows only "
+            f"multitask prompts; choose one task: {list(prompt.record.settings['data']['tasks'])}."
+        )
+    return factors
 
 
 def expect_leading(prompt: FinishedPrompt) -> None:

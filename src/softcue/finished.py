@@ -138,25 +138,13 @@ def load(folder: str | Path, *, task: str | None = None) -> FinishedPrompt:
         RunError: there is no complete run in the folder, it left no prompt, or `task` is none of its.
     """
     path = Path(folder)
-    run = RunFolder(path.parent, path.name)
-    record = run.record()
-    if record is None:
-        raise RunError(
-            f"{path} holds no record.json; give the folder of a run, such as runs/p_tuning-0123456789ab, or "
-            "one that softcue-export wrote."
-        )
-    if record.status != "complete":
-        raise RunError(
-            f"{path} is {record.status}, not complete; start its softcue-train command again to complete it."
-        )
-    if record.backbone is None:
-        raise RunError(f"{path} is a run of {record.method}, which reads no prompt; give a prompt's run.")
+    record = _complete_record(path)
     settings = OmegaConf.create(record.settings)
     # Where the model lies is this machine's affair, not the one's that trained.
     settings.paths.cache = default_cache()
     if "cache_dir" in settings.backbone:
         settings.backbone.cache_dir = settings.paths.cache
-    tasks = list(settings.data.tasks) if "tasks" in settings.data else [settings.data.task.name]
+    tasks = _task_names(record)
     chosen = tasks[0] if task is None and len(tasks) == 1 else task
     if chosen not in tasks:
         raise RunError(
@@ -168,7 +156,7 @@ def load(folder: str | Path, *, task: str | None = None) -> FinishedPrompt:
     own = build_task(settings.data)
     bank = PromptBank()
     if compose(settings.prompt.layout, own.template).num_virtual_tokens > 0:
-        bank = load_bank(run.prompt_path)[0]
+        bank = load_bank(path / "prompt.safetensors")[0]
     return FinishedPrompt(
         folder=path,
         record=record,
@@ -177,6 +165,32 @@ def load(folder: str | Path, *, task: str | None = None) -> FinishedPrompt:
         scoring=build_scoring(settings),
         bank=bank.member(tasks.index(chosen)) if len(tasks) > 1 and bank.num_prompts > 1 else bank,
     )
+
+
+def tasks_of(folder: str | Path) -> list[str]:
+    """The tasks that a finished run has prompts for; raises as `load` does."""
+    return _task_names(_complete_record(Path(folder)))
+
+
+def _task_names(record: RunRecord) -> list[str]:
+    data = record.settings["data"]
+    return list(data["tasks"]) if "tasks" in data else [data["task"]["name"]]
+
+
+def _complete_record(path: Path) -> RunRecord:
+    record = RunFolder(path.parent, path.name).record()
+    if record is None:
+        raise RunError(
+            f"{path} holds no record.json; give the folder of a run, such as runs/p_tuning-0123456789ab, or "
+            "one that softcue-export wrote."
+        )
+    if record.status != "complete":
+        raise RunError(
+            f"{path} is {record.status}, not complete; start its softcue-train command again to complete it."
+        )
+    if record.backbone is None:
+        raise RunError(f"{path} is a run of {record.method}, which reads no prompt; give a prompt's run.")
+    return record
 
 
 def _cut(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
