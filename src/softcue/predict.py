@@ -49,7 +49,7 @@ def predict_table(settings: DictConfig) -> None:
         # Imports torch, for which a mistake in what was given need not wait.
         from softcue.finished import load
 
-        finished = load(settings.run)
+        finished = load(settings.run, task=settings.task)
         answering = _answering(settings, finished, rows)
         partial = _partial(settings, finished)
         progress = None if partial is None else _progress(settings, partial, rows)
@@ -146,7 +146,7 @@ def _partial(settings: DictConfig, finished: FinishedPrompt) -> PartialFile | No
     if settings.output == "-":
         return None
     job = {
-        "run": f"{finished.record.run_id} of {finished.record.finished_at}",
+        "run": f"{finished.record.run_id} of {finished.record.finished_at}, {finished.task.name}",
         "column": settings.column or "",
         "input format": _input_form(settings),
         "format": settings.format if settings.format == "raft" else _output_form(settings),

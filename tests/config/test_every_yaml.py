@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from softcue.chain import filled, jobs_of
 from softcue.configs import CONFIG_PATH
 from softcue.runs.identity import WITHOUT_EFFECT
 from softcue.train import use_threads
@@ -39,7 +42,7 @@ GROUPS = sorted(
 CHOICES = [
     f"{group}={option}"
     for group in GROUPS
-    if group not in ("hydra", "prompt/baseline")
+    if group not in ("hydra", "prompt/baseline", "chain")
     for option in options(group)
 ] + [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
 
@@ -66,6 +69,21 @@ def test_every_option_composes_and_its_targets_bind(choice: str) -> None:
             target.bind_partial(**settings)
         else:
             target.bind(**settings)
+
+
+@pytest.mark.parametrize("chain", options("chain"))
+def test_every_job_of_every_chain_composes(chain: str) -> None:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
+        stages = compose(config_name="chain", overrides=[f"chain={chain}"]).stages
+    folders: dict[str, list[Path]] = {}
+    for name, overrides in stages.items():
+        jobs = jobs_of(filled(list(overrides), folders), ["dry=true"])
+        for job in jobs:
+            config = train_config(*job)
+            OmegaConf.resolve(config)
+            assert config.dry
+        folders[str(name)] = [Path(f"runs/{name}{number}") for number in range(len(jobs))]
+    assert len(folders["target"]) == 3
 
 
 def test_all_groups_are_covered() -> None:

@@ -18,7 +18,7 @@ import torch
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.backbone.forward import score_classes
 from softcue.errors import ConfigError, RunError
-from softcue.export import expect_free, peft_files, write_folder
+from softcue.export import expect_free, load_all, peft_files, write_folder
 from softcue.finished import load
 from softcue.train import train
 from tests.composing import train_config
@@ -69,7 +69,7 @@ def softcue_export(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[st
 
 
 def exported(run: Path, folder: Path) -> Path:
-    write_folder(folder, peft_files(load(run), name=folder.name))
+    write_folder(folder, peft_files(load_all(str(run), task=None), name=folder.name))
     return folder
 
 
@@ -179,14 +179,14 @@ REFUSALS = {
 @pytest.mark.parametrize("mistake", REFUSALS)
 def test_what_peft_cannot_hold_is_refused_with_the_reason(runs: Runs, mistake: str) -> None:
     overrides, message = REFUSALS[mistake]
-    prompt = load(runs(*overrides))
+    prompts = load_all(str(runs(*overrides)), task=None)
     with pytest.raises(ConfigError, match=message):
-        peft_files(prompt, name="export")
+        peft_files(prompts, name="export")
 
 
 def test_an_ensemble_is_refused_with_the_way_out(runs: Runs) -> None:
     member = runs("prompt=prompt_tuning")
-    ensemble = load(runs("prompt=ensemble", f"prompt.runs=[{member},{member}]"))
+    ensemble = load_all(str(runs("prompt=ensemble", f"prompt.runs=[{member},{member}]")), task=None)
     with pytest.raises(ConfigError, match=r"is an ensemble of 2 prompts that vote.* runs of its members"):
         peft_files(ensemble, name="export")
 

@@ -86,9 +86,10 @@ def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
     shipped, metadata = load_bank(folder.prompt_path)
     with torch.no_grad():
         folded = prompt.eval()().detach()
+    (task,) = data.tasks.values()
     for bank in (folded, shipped):
-        again = predict(lm, bank, data.eval_dataloader("test"), SUM)  # type: ignore[arg-type]
-        assert again.columns(data.task.classes, data.ids("test")) == saved.to_dict(orient="list")
+        again = predict(lm, bank, task.eval_dataloader("test"), SUM)  # type: ignore[arg-type]
+        assert again.columns(task.task.classes, data.ids("test")) == saved.to_dict(orient="list")
     assert metadata["layout"] == settings.prompt.layout
     assert metadata["backbone"] == "smollm2_135m"
 
