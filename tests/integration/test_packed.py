@@ -18,7 +18,11 @@ from softcue.train import train, train_packed
 Quickstart = Callable[..., DictConfig]
 BRIEF = ("split.num_train=10", "split.num_test=4", "trainer.max_epochs=2")
 # An LSTM's dropout is off by default; drawn masks would differ.
-METHODS = ["prompt_tuning", "prompt_tuning_suffix", "prefix_tuning", "p_tuning", "p_tuning_lstm"]
+METHODS = [
+    "prefix_tuning",
+    "p_tuning",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("prompt_tuning_suffix", "p_tuning_lstm")),
+]
 
 
 def tensors(folder: RunFolder) -> dict[str, torch.Tensor]:
