@@ -68,7 +68,9 @@ def test_learning_rates_pack_and_complete_members_are_not_run_again(quickstart: 
 
 
 def test_a_member_that_diverges_fails_alone(quickstart: Quickstart) -> None:
-    settings = quickstart(*BRIEF, "packed.learning_rate=[0.01,3e37]")
+    settings = quickstart(
+        *BRIEF, "prompt=prefix_tuning", "scheduler=constant", "packed.learning_rate=[0.01,3e37]"
+    )
     with pytest.raises(TrainingError, match=r"no longer finite.*lower optimizer.lr"):
         train_packed(settings)
     records = [RunFolder(path, "").record() for path in Path(settings.paths.runs).iterdir()]
