@@ -13,3 +13,7 @@ os.environ.update(
     WANDB_MODE="offline",
     WANDB_SILENT="true",
 )
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two workers on two cores: a second thread of each would only wait for the other worker's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Protocol, cast
 
 import torch
@@ -24,6 +26,7 @@ from softcue.objectives import ScoresObjective
 from softcue.packed import PackedModule
 from softcue.predictions import Predictions, predict
 from softcue.prompts.saved import bank_to_bytes
+from softcue.resume import LastState
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
@@ -37,12 +40,22 @@ class Learner(Protocol):
     backbone: str | None
     dtype: str | None
 
-    def fit(self) -> Training | None:
-        """Learn from the training rows; None if there is nothing to learn step by step."""
+    def fit(self, checkpoint: Path) -> Training | None:
+        """Learn from the training rows, from `checkpoint` on if that exists; leave the end there.
+
+        None if there is nothing to learn step by step.
+        """
+
+    def restore(self, checkpoint: Path, training: Training) -> None:
+        """Be as `fit` left it, with what it said."""
 
     @property
     def parameters(self) -> Parameters:
         """How much was trained, ships, and ran in all."""
+
+    @property
+    def seconds_before(self) -> float:
+        """How long `fit` has trained before it was cut off and went on."""
 
     def predict(self, data: PromptData, part: Part) -> Predictions:
         """Class probabilities for every row of a part of one task."""
@@ -75,23 +88,39 @@ class PromptLearner:
             total=self.module.lm.spec.num_parameters + trainable,
         )
 
-    def fit(self) -> Training | None:
+    def fit(self, checkpoint: Path) -> Training | None:
         log.info(parameters_line(self.parameters))
         if self.parameters.trainable == 0:
             return None
-        self.trainer.fit(self.module, datamodule=self.data)
+        start = _readable(checkpoint)
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=start, weights_only=True)
         self.steps = self.trainer.global_step
         best = _best_checkpoint(self.trainer)
         if best is not None:
             state = torch.load(best.best_model_path, weights_only=True, map_location=self.module.device)
             self.module.load_state_dict(state["state_dict"])
+        self.trainer.save_checkpoint(checkpoint)
         return Training(
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,
             monitor=best.monitor if best else None,
             best_value=float(best.best_model_score) if best and best.best_model_score is not None else None,
             best_step=int(state["global_step"]) if best else None,
+            resumes=sum(state.resumes for state in self._last_states),
         )
+
+    def restore(self, checkpoint: Path, training: Training) -> None:
+        state = torch.load(checkpoint, weights_only=True, map_location=self.module.device)
+        self.module.load_state_dict(state["state_dict"])
+        self.steps = training.steps
+
+    @property
+    def seconds_before(self) -> float:
+        return sum(state.seconds_before for state in self._last_states)
+
+    @property
+    def _last_states(self) -> list[LastState]:
+        return [callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, LastState)]
 
     def bank(self) -> PromptBank:
         """The prompt as it ships: its encoder folded away, dropout off."""
@@ -175,6 +204,7 @@ class TextBaseline:
 
     backbone: str | None = None
     dtype: str | None = None
+    seconds_before = 0.0
 
     def __init__(self, *, classifier: TfidfLogisticRegression, data: PromptData) -> None:
         self.classifier, self.data = classifier, data
@@ -184,9 +214,12 @@ class TextBaseline:
         count = self.classifier.num_parameters
         return Parameters(trainable=count, shipped=count, total=count)
 
-    def fit(self) -> Training | None:
+    def fit(self, checkpoint: Path) -> Training | None:
         self.classifier.fit(self.data.texts("train"), self.data.targets("train"))
         return None
+
+    def restore(self, checkpoint: Path, training: Training) -> None:
+        raise AssertionError("a baseline keeps no checkpoint")
 
     def predict(self, data: PromptData, part: Part) -> Predictions:
         probability_BC = torch.from_numpy(self.classifier.probabilities(data.texts(part))).float()
@@ -216,6 +249,19 @@ def parameters_line(parameters: Parameters) -> str:
         f"trainable params: {parameters.trainable:,d} || "
         f"all params: {parameters.total:,d} || trainable%: {share}"
     )
+
+
+def _readable(checkpoint: Path) -> Path | None:
+    """The checkpoint to go on from; None, and a line in the log, if there is none that can be read."""
+    if not checkpoint.exists():
+        return None
+    try:
+        step = torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"]
+    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError) as error:
+        log.warning("%s cannot be read (%s): training starts from the beginning", checkpoint, error)
+        return None
+    log.info("going on after step %d, from %s", step, checkpoint)
+    return checkpoint
 
 
 def _best_checkpoint(trainer: Trainer) -> ModelCheckpoint | None:

@@ -54,6 +54,8 @@ class PromptModule(LightningModule):
         self.optimizer_factory = optimizer
         self.scheduler_factory = scheduler
         self.train_loss = MeanMetric()
+        # So that a checkpoint amid an epoch holds the epoch's mean so far.
+        self.train_loss.persistent(True)
         self.validation_loss = MeanMetric()
         self.validation_metrics = nn.ModuleList(
             LabelMetrics(of_task, synced=True) for of_task in classes.values()
@@ -76,7 +78,16 @@ class PromptModule(LightningModule):
         self._expect_finite(loss.mean, "the loss")
         self.train_loss.update(loss.mean.detach(), loss.weight)
         self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
-        return loss.mean
+        return loss.mean * self._share(loss.weight)
+
+    def _share(self, weight: float) -> float:
+        """What makes the mean of all processes' gradients that of one batch: label tokens differ in number."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        total = self.trainer.strategy.reduce(
+            torch.tensor(float(weight), device=self.device), reduce_op="mean"
+        )
+        return float(weight) / float(total)
 
     def on_train_epoch_end(self) -> None:
         # Weighted by label tokens: a mean of batch means would count a short last batch too much.

@@ -45,6 +45,7 @@ class Session:
         self.log_file = logging.FileHandler(self.folder.log_path)
         self.log_file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self.log_file)
+        self.earlier = self.folder.record()
         self.folder.write_config(OmegaConf.to_yaml(self.settings, resolve=True))
         self.record = self._first_record()
         self.folder.write_record(self.record)
@@ -88,13 +89,21 @@ class Session:
         )
 
     def train(self, learner: Learner) -> None:
-        """Fit the learner."""
+        """Fit the learner, or take it as an earlier start left it that was cut off while scoring."""
+        before = self.earlier
+        if before and before.training and before.times and self.folder.checkpoint_path.exists():
+            learner.restore(self.folder.checkpoint_path, before.training)
+            log.info("trained already: scoring is left")
+            self.trained(learner, before.training, seconds=before.times.train_s)
+            return
         with self._timing("train_s"):
-            training = learner.fit()
-        self.record = replace(self.record, training=training, parameters=learner.parameters)
+            training = learner.fit(self.folder.checkpoint_path)
+        self.trained(learner, training, seconds=self.seconds["train_s"] + learner.seconds_before)
+        self.record = replace(self.record, times=self._times())
+        self.folder.write_record(self.record)
 
-    def trained(self, learner: Learner, training: Training, *, seconds: float) -> None:
-        """The learner was fitted together with others, and this is its share of the time."""
+    def trained(self, learner: Learner, training: Training | None, *, seconds: float) -> None:
+        """The learner was fitted, and so long it took; of a pass with others, its share."""
         self.seconds["train_s"] = seconds
         self.record = replace(self.record, training=training, parameters=learner.parameters)
 
@@ -137,10 +146,13 @@ class Session:
             status=status,
             error=error,
             finished_at=utc_now(),
-            times=Times(**self.seconds, total_s=time.perf_counter() - self.began),
+            times=self._times(),
             peak_memory_mb=self.memory.reading(gpu=gpu),
         )
         self.folder.write_record(self.record)
+
+    def _times(self) -> Times:
+        return Times(**self.seconds, total_s=time.perf_counter() - self.began)
 
     def _first_record(self) -> RunRecord:
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None

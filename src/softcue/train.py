@@ -70,7 +70,7 @@ def train(settings: DictConfig) -> RunFolder:
         _start(settings)
         if vars(rank_zero_only)["rank"] > 0:
             # A further process of a distributed run trains its share; the first one records and scores.
-            build_learner(settings, run.data).fit()
+            build_learner(settings, run.data).fit(run.folder.checkpoint_path)
             return run.folder
         with Session(run.folder, settings, run.data) as session:
             learner = build_learner(settings, run.data)
@@ -201,6 +201,8 @@ def _quiet() -> None:
         # No validation rows is a choice; the few-shot default.
         "Total length of `list` across ranks is zero.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
+        # Our sampler goes on where the loop stands, whatever the loader says.
+        ".*your dataloader is not resumable.*",
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
+from lightning import Trainer
 from torch.utils.data import Sampler
 
 from softcue.contracts import Batch, Choices
@@ -54,24 +56,39 @@ class Collator:
 class EpochShuffle(Sampler[int]):
     """A fresh order every epoch, the same one for the same seed and epoch.
 
-    Lightning calls `set_epoch`; so a run that is resumed sees the rows in the order it would have had.
+    Lightning calls `set_epoch`. `join` makes it one run's or one process's part: a run that is resumed
+    sees the rows it would have seen, and processes that train together share an order's batches.
     """
 
     def __init__(self, *, num_rows: int, seed: int) -> None:
         self._num_rows, self._seed, self._epoch = num_rows, seed, 0
+        self._seen, self._rank, self._processes = 0, 0, 1
 
     def __len__(self) -> int:
-        return self._num_rows
+        return math.ceil(self._num_rows / self._processes)
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self._seed)
         for _ in range(self._epoch):
             self._order(generator)
-        yield from self._order(generator)
+        order = self._order(generator)
+        # All processes take as many batches: where rows run out, the first ones come again.
+        order += order[: len(self) * self._processes - self._num_rows]
+        yield from order[self._rank :: self._processes][self._seen :]
 
     def set_epoch(self, epoch: int) -> None:
         """Turn to an epoch's order."""
-        self._epoch = epoch
+        if epoch != self._epoch:
+            self._epoch, self._seen = epoch, 0
+
+    def join(self, trainer: Trainer | None, *, batch_size: int) -> Self:
+        """Take the part of the trainer's process, from where its loop stands; None: alone, from the start."""
+        if trainer is not None:
+            self._rank, self._processes = trainer.global_rank, trainer.world_size
+            loop = trainer.fit_loop
+            self._epoch = loop.epoch_progress.current.processed
+            self._seen = loop.epoch_loop.batch_progress.current.completed * batch_size
+        return self
 
     def _order(self, generator: torch.Generator) -> list[int]:
         return cast(list[int], torch.randperm(self._num_rows, generator=generator).tolist())

@@ -153,6 +153,7 @@ class PromptData(LightningDataModule):
         if self._order == "length_grouped":
             lengths = [len(row.ids) for row in rows]
             sampler = LengthGroupedShuffle(lengths=lengths, batch_size=self._batch_size, seed=self._seed)
+        sampler.join(self.trainer, batch_size=self._batch_size)
         return self._loader(rows, batch_size=self._batch_size, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Row] | list[DataLoader[Row]]:

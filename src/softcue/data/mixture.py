@@ -112,7 +112,7 @@ class MixedData(LightningDataModule):
         return DataLoader(
             cast(Dataset[Row], self.rows("train")),
             batch_size=self._batch_size,
-            sampler=sampler,
+            sampler=sampler.join(self.trainer, batch_size=self._batch_size),
             collate_fn=Collator(padding="longest"),
         )
 
@@ -142,10 +142,10 @@ class MixtureShuffle(EpochShuffle):
 
     def _counts(self) -> list[int]:
         """Rows of each task in an epoch: whole numbers that add up, by largest remainder."""
-        exact = [share * len(self) for share in self._shares]
+        exact = [share * sum(self._sizes) for share in self._shares]
         counts = [int(number) for number in exact]
         behind = sorted(range(len(exact)), key=lambda task: counts[task] - exact[task])
-        for task in behind[: len(self) - sum(counts)]:
+        for task in behind[: sum(self._sizes) - sum(counts)]:
             counts[task] += 1
         return counts
 

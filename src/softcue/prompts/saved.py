@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,13 @@ def bank_to_bytes(
     """The bank as the content of a safetensors file; nothing in it can be executed on reading."""
     tensors = {name: tensor.cpu() for name, tensor in bank.detach().tensors().items()}
     tensors |= {f"{FACTOR}{name}": tensor.cpu().contiguous() for name, tensor in (factors or {}).items()}
-    return save(tensors, metadata={**metadata, **({"vote": bank.vote} if bank.vote else {})})
+    content = save(tensors, metadata={**metadata, **({"vote": bank.vote} if bank.vote else {})})
+    # safetensors puts the metadata in another order every time; the same prompt is the same bytes here.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(end - 8) + content[end:]
 
 
 def load_bank(path: Path) -> tuple[PromptBank, dict[str, str]]:

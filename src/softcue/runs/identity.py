@@ -16,6 +16,7 @@ WITHOUT_EFFECT = (
     "backbone.cache_dir",
     "trainer.default_root_dir",
     "callbacks.*.dirpath",
+    "callbacks.last",
     # what is kept in memory, and what is computed again
     "cache",
     "backbone.gradient_checkpointing",

@@ -43,6 +43,7 @@ class Training(_Strict):
     """How far training went, and the checkpoint that was kept.
 
     `packed` counts the prompts that trained in the same pass; a run's share of its time is recorded.
+    `resumes` counts how often training was cut off and went on.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class Training(_Strict):
     best_value: float | None
     best_step: int | None
     packed: int = 1
+    resumes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

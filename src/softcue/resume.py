@@ -1,0 +1,89 @@
+"""What a run that was cut off needs to end as if it had not been: Lightning's checkpoint, and the rest."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class LastState(Checkpoint):
+    """Keeps `last.ckpt`, at the start of a batch, at most every so many seconds; 0: at every batch.
+
+    Not behind a batch, as Lightning's own callback does: there, counters and loggers have yet to take
+    notice of it, and a resumed run would leave a gap in its curve. To Lightning's checkpoint it adds the
+    states of all random number generators, the seconds trained so far, and how often training went on.
+    """
+
+    def __init__(self, *, dirpath: str, every_s: float) -> None:
+        self.path, self.every_s = Path(dirpath) / "last.ckpt", every_s
+        self.seconds_before, self.resumes = 0.0, 0
+        self._generators: dict[str, Any] | None = None
+        self._began = self._saved_at = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = self._saved_at = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._generators is not None:
+            # The loader was made to count its batches, before the loops knew where they stand.
+            trainer.fit_loop._combined_loader = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._generators is not None:
+            # Only now: making loaders draws from the generators too.
+            set_generators(self._generators)
+            self._generators = None
+        elif batch_idx % trainer.accumulate_grad_batches == 0:  # else there are gradients to lose
+            due = trainer.strategy.broadcast(time.monotonic() - self._saved_at >= self.every_s)
+            if due:
+                trainer.save_checkpoint(self.path)
+                self._saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "generators": generators(),
+            "seconds": self.seconds_before + time.monotonic() - self._began,
+            "resumes": self.resumes,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._generators = state_dict["generators"]
+        self.seconds_before = state_dict["seconds"]
+        self.resumes = state_dict["resumes"] + 1
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Lightning counts this up when it loads, for checkpoints made before it was counted.
+        loop = trainer.fit_loop.epoch_loop
+        if not loop._should_accumulate():
+            checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def generators() -> dict[str, Any]:
+    """The states of torch's, Python's and numpy's generators, of types that load without pickle."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
+    }
+
+
+def set_generators(states: dict[str, Any]) -> None:
+    """Put all generators where `generators` found them."""
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(states["cuda"])
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])

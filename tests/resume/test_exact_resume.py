@@ -1,0 +1,118 @@
+"""A run that goes on from any step ends in the same bytes as one that was never cut off."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from softcue.resume import LastState
+from softcue.runs.store import RunFolder
+from softcue.session import Session
+from softcue.train import train
+
+Compose = Callable[..., DictConfig]
+CASES = {
+    "prompt tuning": ["prompt=prompt_tuning"],
+    "prefix tuning, validated": ["prompt=prefix_tuning", "split.num_validation=6"],
+    "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2"],
+    "two batches a step": ["prompt=p_tuning", "trainer.accumulate_grad_batches=2", "split.num_train=15"],
+    "by length, Adafactor": ["data.order=length_grouped", "optimizer=adafactor", "scheduler=constant"],
+    "several tasks": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
+    "the best of validation": [
+        "callbacks=early_stopping",
+        "callbacks.progress_bar=null",
+        "callbacks.last.every_s=0",
+        "callbacks.early_stopping.monitor=validation/loss",
+        "callbacks.early_stopping.mode=min",
+        "callbacks.early_stopping.patience=1",
+        "split.num_validation=6",
+        "trainer.max_epochs=5",
+        "optimizer.lr=3",
+    ],
+}
+
+
+@pytest.fixture
+def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a copy of the run's folder is kept each time that it saves its state."""
+    folder, at_batch = tmp_path / "states", LastState.on_train_batch_start
+
+    def saved_and_copied(self: LastState, trainer: Trainer, *rest: Any) -> None:
+        at_batch(self, trainer, *rest)
+        if self.path.exists():
+            step = torch.load(self.path, weights_only=True)["global_step"]
+            shutil.copytree(self.path.parent, folder / f"{step:03d}", dirs_exist_ok=True)
+
+    monkeypatch.setattr(LastState, "on_train_batch_start", saved_and_copied)
+    return folder
+
+
+def content(folder: RunFolder) -> dict[str, object]:
+    record = folder.record()
+    assert record is not None
+    assert record.training is not None
+    return {
+        "prompt": folder.prompt_path.read_bytes(),
+        "metrics": record.metrics,
+        "curve": (folder.path / "metrics.csv").read_text(),
+        "steps": (record.training.steps, record.training.epochs, record.training.best_step),
+        "test": [
+            pd.read_parquet(path).to_dict() for path in sorted(folder.path.glob("predictions_test*.parquet"))
+        ],
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(
+    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    folder = train(compose(*CASES[case]))
+    whole = content(folder)
+    monkeypatch.undo()
+    kept = sorted(states.iterdir())
+    assert len(kept) >= 4
+    # Of 3 batches an epoch: amid the first, at the start of the second, amid it, and the last.
+    for state in kept if case == "prompt tuning" else (kept[1], kept[3], kept[4], kept[-1]):
+        shutil.rmtree(folder.path)
+        shutil.copytree(state, folder.path)
+        train(compose(*CASES[case]))
+        assert content(folder) == whole, state.name
+        record = folder.record()
+        assert record is not None
+        assert record.training is not None
+        assert record.training.resumes == 1
+
+
+def test_a_run_cut_off_while_scoring_does_not_train_again(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Session, "score", cut_off)
+        train(compose())
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", cut_off)
+        resumed = content(train(compose()))
+    assert resumed == content(train(compose(f"paths.runs={tmp_path / 'other'}")))
+
+
+def test_a_state_that_cannot_be_read_is_named_and_training_begins_anew(
+    compose: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = train(compose())
+    whole = content(folder)
+    folder.record_path.unlink()
+    folder.checkpoint_path.write_bytes(folder.checkpoint_path.read_bytes()[:1000])
+    train(compose())
+    assert content(folder) == whole
+    assert "last.ckpt cannot be read" in caplog.text
