@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import torch
@@ -88,7 +88,7 @@ def build_prompt_learner(settings: DictConfig, data: PromptData | MixedData) -> 
         optimizer=_make(settings.optimizer),
         scheduler=_make(settings.scheduler),
     )
-    return PromptLearner(module=module, data=data, trainer=build_trainer(settings, data))
+    return PromptLearner(module=module, data=data, trainer=build_trainer(settings))
 
 
 def build_prompted_backbone(
@@ -124,12 +124,31 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
         prompt: SoftPrompt = method()
         return prompt
     prompt = method(spec=spec, num_virtual_tokens=count, generator=generator)
-    if prompt.in_layers and template.segments[0] != Soft(num_tokens=count):
+    _expect_place(settings, template, in_layers=prompt.in_layers)
+    return prompt
+
+
+def expect_possible(settings: DictConfig, data: PromptData | MixedData) -> None:
+    """Refuse a method that the layout has no place for, and callbacks without rows to watch.
+
+    It reads no model, so that a sweep can ask it for every job before the first one starts.
+    """
+    method = _make(settings.prompt.method)
+    in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
+    _expect_place(settings, data.template, in_layers=in_layers)
+    for callback in settings.callbacks.values():
+        monitor = (callback or {}).get("monitor")
+        if monitor is not None:
+            _expect_validation_metric(monitor, has_validation=len(data.ids("validation")) > 0)
+
+
+def _expect_place(settings: DictConfig, template: Template, *, in_layers: bool) -> None:
+    count = template.num_virtual_tokens
+    if in_layers and template.segments[0] != Soft(num_tokens=count):
         raise ConfigError(
             f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values "
             f'in front of the row in every layer and can stand nowhere else; write "[soft:{count}]{{input}}".'
         )
-    return prompt
 
 
 def build_task(node: DictConfig) -> Task:
@@ -147,11 +166,9 @@ def default_cache() -> str:
     return str(OmegaConf.load(CONFIG_PATH / "paths" / "default.yaml").cache)
 
 
-def build_trainer(settings: DictConfig, data: PromptData | MixedData) -> Trainer:
+def build_trainer(settings: DictConfig) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
     callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
-    for callback in callbacks:
-        _expect_validation_metric(callback, has_validation=len(data.ids("validation")) > 0)
     loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
     for logger in loggers:
         logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
@@ -173,12 +190,9 @@ def build_pack_trainer(settings: DictConfig) -> Trainer:
     return trainer
 
 
-def _expect_validation_metric(callback: Callback, *, has_validation: bool) -> None:
+def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:
     """A run is steered by validation rows, never by test rows."""
-    monitor = (
-        getattr(callback, "monitor", None) if isinstance(callback, (Checkpoint, EarlyStopping)) else None
-    )
-    if monitor is None or monitor.startswith("train/"):
+    if monitor.startswith("train/"):
         return
     if not monitor.startswith("validation/"):
         raise ConfigError(

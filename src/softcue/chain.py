@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
+from softcue.sweep.grid import combinations
 from softcue.train import train
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ def run_chain(stages: Mapping[str, Sequence[str]], *, common: Sequence[str]) -> 
     """
     folders: dict[str, list[Path]] = {}
     for name, overrides in stages.items():
-        jobs = jobs_of(filled(overrides, folders), common)
+        jobs = combinations(None, {}, [*filled(overrides, folders), *common])
         folders[name] = []
         for number, job in enumerate(jobs, start=1):
             log.info("stage %s, job %d of %d: %s", name, number, len(jobs), " ".join(job))
@@ -48,10 +47,3 @@ def filled(overrides: Sequence[str], folders: Mapping[str, Sequence[Path]]) -> l
         joined = ",".join(str(path) for path in paths)
         texts = [text.replace(f"{{{name}}}", joined) for text in texts]
     return texts
-
-
-def jobs_of(overrides: Sequence[str], common: Sequence[str]) -> list[list[str]]:
-    """One list of overrides for each job that commas ask for."""
-    parsed = OverridesParser.create().parse_overrides([*overrides, *common])
-    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [list(job) for job in jobs]

@@ -27,3 +27,7 @@ class TrainingError(SoftcueError):
 
 class RunError(SoftcueError):
     """A run folder or record that cannot be written or read."""
+
+
+class RunBusyError(RunError):
+    """A run that another process is running."""

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.data.datamodule import Part, PromptData
 from softcue.data.mixture import MixedData
+from softcue.errors import RunError, SoftcueError
 from softcue.learners import Learner
 from softcue.metrics import mean_metrics
 from softcue.runs.memory import PeakMemory
@@ -65,10 +66,21 @@ class Session:
             self._close(status="complete")
             log.info("%s is complete", self.folder.path)
         elif isinstance(failure, Exception):
-            log.error("%s failed: %s", self.folder.path, failure)
+            # The user's own mistake is a line; anything else keeps its stack trace, in the run's log.
+            trace_too = None if isinstance(failure, SoftcueError) else failure
+            log.error("%s failed: %s", self.folder.path, failure, exc_info=trace_too)
             self._close(status="failed", error=Failure(type=type(failure).__name__, message=str(failure)))
         logging.getLogger().removeHandler(self.log_file)
         self.log_file.close()
+
+    def refuse(self, error: Exception) -> None:
+        """Leave a record of a run that cannot start."""
+        try:
+            self.folder.create()
+            failure = Failure(type=type(error).__name__, message=str(error))
+            self.folder.write_record(replace(self._first_record(), status="failed", error=failure))
+        except RunError as unwritable:
+            log.warning("%s", unwritable)
 
     def fail(self, error: Exception) -> None:
         """This run has failed, though others that train with it go on."""

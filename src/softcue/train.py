@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,12 +27,13 @@ from softcue.build import (
     build_pack_trainer,
     build_prompt_learner,
     build_prompted_backbone,
+    expect_possible,
 )
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
 from softcue.data.mixture import MixedData
-from softcue.errors import ConfigError, TrainingError
+from softcue.errors import ConfigError, SoftcueError, TrainingError
 from softcue.learners import Learner, fit_packed
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
@@ -62,22 +63,33 @@ def main(settings: DictConfig) -> None:
 
 
 def train(settings: DictConfig) -> RunFolder:
-    """Train a prompt, score it, leave a record; a complete run is not run again."""
+    """Train a prompt, score it, leave a record; a complete run is not run again, one cut off goes on.
+
+    Raises:
+        RunBusyError: another process runs it now.
+    """
     run = prepare(settings)
     if settings.show:
         show(*build_prompted_backbone(settings, run.data), run.data)
-    elif is_left(run):
+    elif vars(rank_zero_only)["rank"] > 0:
+        # A further process of a distributed run trains its share; the first one records and scores.
         _start(settings)
-        if vars(rank_zero_only)["rank"] > 0:
-            # A further process of a distributed run trains its share; the first one records and scores.
-            build_learner(settings, run.data).fit(run.folder.checkpoint_path)
-            return run.folder
-        with Session(run.folder, settings, run.data) as session:
-            learner = build_learner(settings, run.data)
-            session.set_up(learner)
-            session.train(learner)
-            _score_and_ship(session, learner)
+        build_learner(settings, run.data).fit(run.folder.checkpoint_path)
+    elif is_left(run):
+        with run.folder.lock():
+            # Another process may have run it since.
+            if is_left(run):
+                _run(run)
     return run.folder
+
+
+def _run(run: Run) -> None:
+    _start(run.settings)
+    with Session(run.folder, run.settings, run.data) as session:
+        learner = build_learner(run.settings, run.data)
+        session.set_up(learner)
+        session.train(learner)
+        _score_and_ship(session, learner)
 
 
 def train_packed(settings: DictConfig) -> list[RunFolder]:
@@ -93,6 +105,8 @@ def train_packed(settings: DictConfig) -> list[RunFolder]:
     _start(settings)
     failures = []
     with ExitStack() as stack:
+        for run in left:
+            stack.enter_context(run.folder.lock())
         sessions = [stack.enter_context(Session(run.folder, run.settings, run.data)) for run in left]
         learners = [build_prompt_learner(run.settings, run.data) for run in left]
         for session, learner in zip(sessions, learners, strict=True):
@@ -126,14 +140,29 @@ def members(settings: DictConfig) -> list[DictConfig]:
 
 
 def prepare(settings: DictConfig) -> Run:
-    """Check what was given, read the rows, and name the run's folder."""
-    expect_given(settings)
-    settings.backbone.dtype = str(resolve_dtype(settings.backbone.dtype)).removeprefix("torch.")
+    """Check what was given, read the rows, and name the run's folder.
+
+    A run that cannot even be prepared leaves a record that says why, where it would have been.
+    """
+    complete_settings(settings)
     data = build_data(settings)
-    data.load()
-    folder = run_folder(settings, data)
+    folder = folder_of(settings, fingerprint_of(data))
     settings.paths.run = str(folder.path)
+    try:
+        data.load()
+        expect_possible(settings, data)
+    except SoftcueError as error:
+        if not (settings.dry or settings.show):
+            Session(folder, settings, data).refuse(error)
+        raise
     return Run(settings=settings, data=data, folder=folder)
+
+
+def fingerprint_of(data: PromptData | MixedData) -> str:
+    """The content of the rows, or "unknown" if they cannot be read."""
+    with suppress(SoftcueError):
+        data.read()
+    return data.fingerprint
 
 
 def is_left(run: Run) -> bool:
@@ -168,20 +197,18 @@ def use_threads(count: int | None) -> None:
     torch.set_num_threads(count or joblib.cpu_count(only_physical_cores=True))
 
 
-def expect_given(settings: DictConfig) -> None:
-    """Name every setting that has no default and was not given, before anything is loaded."""
+def complete_settings(settings: DictConfig) -> None:
+    """Name every setting that has no default and was not given; settle what the machine decides."""
     missing = sorted(OmegaConf.missing_keys(settings))
     if missing:
         raise ConfigError(f"{missing[0]} has no default; give it as {missing[0]}=... (missing: {missing}).")
+    settings.backbone.dtype = str(resolve_dtype(settings.backbone.dtype)).removeprefix("torch.")
 
 
-def run_folder(settings: DictConfig, data: PromptData | MixedData) -> RunFolder:
+def folder_of(settings: DictConfig, fingerprint: str) -> RunFolder:
     """Where this run belongs, named by what determines its result."""
-    name = run_id(
-        method=settings.prompt.name,
-        settings=cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)),
-        data_fingerprint=data.fingerprint,
-    )
+    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+    name = run_id(method=settings.prompt.name, settings=resolved, data_fingerprint=fingerprint)
     return RunFolder(Path(settings.paths.runs), name)
 
 

@@ -12,9 +12,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from softcue.chain import filled, jobs_of
+from softcue.chain import filled
 from softcue.configs import CONFIG_PATH
 from softcue.runs.identity import WITHOUT_EFFECT
+from softcue.sweep.grid import combinations
 from softcue.train import use_threads
 from tests.composing import options, train_config
 
@@ -77,7 +78,7 @@ def test_every_job_of_every_chain_composes(chain: str) -> None:
         stages = compose(config_name="chain", overrides=[f"chain={chain}"]).stages
     folders: dict[str, list[Path]] = {}
     for name, overrides in stages.items():
-        jobs = jobs_of(filled(list(overrides), folders), ["dry=true"])
+        jobs = combinations(None, {}, [*filled(list(overrides), folders), "dry=true"])
         for job in jobs:
             config = train_config(*job)
             OmegaConf.resolve(config)

@@ -71,11 +71,16 @@ class PromptData(LightningDataModule):
         self._collator: Collator | None = None
         self._encoder: Encoder | None = None
 
-    def load(self) -> None:
-        """Read and split the rows, once; raises a DataError or TemplateError for what cannot be used."""
+    def read(self) -> None:
+        """Read the rows, once; raises a DataError or TemplateError for what cannot be used."""
         if self._pool is None:
             self._pool = self._source.load(self.task)
-            self._parts = self._splitter.split(self._pool, self.task.classes)
+
+    def load(self) -> None:
+        """Read and split the rows, once; raises as `read` does."""
+        self.read()
+        if self._parts is None:
+            self._parts = self._splitter.split(self._loaded_pool, self.task.classes)
 
     def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int) -> None:
         """Make rows of ids that fit `max_positions`, counting the rows whose text had to be cut."""
@@ -96,8 +101,8 @@ class PromptData(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """The content of all loaded rows, as 16 hex digits."""
-        return self._loaded_pool.fingerprint
+        """The content of all rows, as 16 hex digits; "unknown" before they are read."""
+        return self._pool.fingerprint if self._pool else "unknown"
 
     @property
     def parts(self) -> Parts:

@@ -75,6 +75,11 @@ class MixedData(LightningDataModule):
         joined = " ".join(task.fingerprint for task in self._tasks.values())
         return hashlib.sha256(joined.encode()).hexdigest()[:16]
 
+    def read(self) -> None:
+        """Read every task's rows, once."""
+        for task in self._tasks.values():
+            task.read()
+
     def load(self) -> None:
         """Read and split every task's rows, once."""
         for task in self._tasks.values():

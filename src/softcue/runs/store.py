@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
-from softcue.errors import RunError
+from softcue.errors import RunBusyError, RunError
 from softcue.runs.atomic import atomic_path, unwritable, write_atomic
 from softcue.runs.record import RunRecord
 
@@ -45,6 +47,40 @@ class RunFolder:
     def predictions_path(self, part: str) -> Path:
         """The rows of one part as the run predicted them."""
         return self.path / f"predictions_{part}.parquet"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of the run while the block runs.
+
+        The lock is the operating system's: it goes with the process, however that ends.
+
+        Raises:
+            RunBusyError: another process has it.
+        """
+        self.create()
+        held = FileLock(self.path / "run.lock", blocking=False)
+        try:
+            held.acquire()
+        except Timeout as error:
+            raise RunBusyError(
+                f"{self.path} is being run by another process: wait for it, or start the same command again "
+                "later."
+            ) from error
+        try:
+            yield
+        finally:
+            held.release()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process runs it now."""
+        if not self.path.exists():
+            return False
+        try:
+            with self.lock():
+                return False
+        except RunBusyError:
+            return True
 
     def create(self) -> None:
         """Make the folder; RunError where that cannot be."""

@@ -1,0 +1,27 @@
+"""Every combination of the values that a sweep names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from softcue.sweep.jobs import Job
+from softcue.sweep.runner import Runner
+
+
+def combinations(
+    loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequence[str]
+) -> list[list[str]]:
+    """One list of overrides for each job; `arguments` stand behind `params` and overrule them."""
+    given = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(given)
+    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return [list(job) for job in jobs]
+
+
+def run_grid(runner: Runner, params: Mapping[str, str], arguments: Sequence[str]) -> list[Job]:
+    """Run all combinations."""
+    return runner.run_and_tell(combinations(None, params, arguments))

@@ -1,0 +1,3 @@
+"""What a sweep leaves beside its runs for those who watch it."""
+
+PLAN = "sweep.json"

@@ -1,0 +1,138 @@
+"""Runs the jobs of a sweep that are left, whatever becomes of one of them, and says what came of all."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from softcue.errors import SoftcueError
+from softcue.runs.atomic import write_atomic
+from softcue.sweep.jobs import Job, Jobs
+from softcue.sweep.plan import PLAN
+from softcue.sweep.table import jobs_table, show, time_left
+
+POLL_S = 2.0
+"""Seconds between two looks at jobs that another process runs."""
+TRIES = 3
+"""How often a job is started that ends without a word, as one does whose process is killed."""
+
+
+class Started(Protocol):
+    """What a Hydra sweeper knows once it is set up."""
+
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Runs lists of overrides as jobs, by the launcher that the command chose.
+
+    What a job is and whether it ended well, records say. So a job that is complete is skipped, one that
+    was cut off goes on, one that another process has is left to it, and a launcher that dies with a job
+    is asked again for the others.
+    """
+
+    jobs: Jobs
+    launcher: Launcher
+    root: Path
+    dry: bool
+    max_batch_size: int | None
+
+    @classmethod
+    def of(cls, sweeper: Started) -> Runner:
+        """With what Hydra gave a sweeper."""
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=sweeper.hydra_context, task_function=sweeper.task_function, config=sweeper.config
+        )
+        return cls(
+            jobs=Jobs(sweeper.hydra_context.config_loader, sweeper.config),
+            launcher=launcher,
+            root=Path(sweeper.config.paths.runs),
+            dry=bool(sweeper.config.dry),
+            max_batch_size=sweeper.config.hydra.sweeper.max_batch_size,
+        )
+
+    def run(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
+        """Run what is left of the jobs; all of them, whatever became of them. A dry run only shows them.
+
+        Raises:
+            ConfigError: a job that cannot be composed or contradicts itself, before any was started.
+        """
+        jobs = self.jobs.of(overrides)
+        left = [job for job in jobs if not job.is_complete]
+        self.jobs.expect_possible(left)
+        show(jobs_table(jobs, root=self.root) if self.dry else "")
+        show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are complete{time_left(left, self.root)}")
+        if self.dry or not left:
+            return jobs
+        self._write_plan(jobs)
+        starts: Counter[int] = Counter()
+        while left:
+            free = [job for job in left if not job.is_busy]
+            for batch in self._batches(free):
+                starts.update(job.number for job in batch)
+                self._launch(batch)
+            if not free:
+                show(f"waiting for {len(left)} jobs that other processes run")
+                time.sleep(POLL_S)
+            # A failure is final for this start; who was cut off, and all he took along, may try again.
+            left = [
+                job
+                for job in left
+                if not job.is_complete and not job.has_failed and starts[job.number] < TRIES
+            ]
+        return jobs
+
+    def run_and_tell(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
+        """Run them, print what came of each, and end with exit code 1 if one is not complete."""
+        jobs = self.run(overrides)
+        if not self.dry:
+            self.tell(jobs)
+        return jobs
+
+    def tell(self, jobs: Sequence[Job]) -> None:
+        """Print what came of each, and end with exit code 1 if one is not complete."""
+        show(jobs_table(jobs, root=self.root))
+        missing = [job for job in jobs if not job.is_complete]
+        if missing:
+            raise SoftcueError(
+                f"{len(missing)} of {len(jobs)} jobs are not complete, the first being job {missing[0].number} "
+                f"({missing[0].words}); the same command runs them again."
+            )
+
+    def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
+        """What the launcher is given at once: in this process one job, for others as many as they take."""
+        if isinstance(self.launcher, BasicLauncher):
+            # Those that another process has taken or ended meanwhile are left to it.
+            yield from ([job] for job in jobs if not job.is_busy and not job.is_complete)
+        else:
+            size = self.max_batch_size or len(jobs)
+            yield from (list(jobs[at : at + size]) for at in range(0, len(jobs), size))
+
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        if len(jobs) == 1:
+            show(f"job {jobs[0].number}: {jobs[0].words}")
+        try:
+            self.launcher.launch([job.overrides for job in jobs], jobs[0].number)
+        except Exception as error:  # noqa: BLE001 - of any launcher's library; the records say what was done
+            show(f"the launcher ended early: {type(error).__name__}: {error}")
+
+    def _write_plan(self, jobs: Sequence[Job]) -> None:
+        """Who watches the sweep reads here what belongs to it."""
+        plan = [{"words": job.words, "runs": [folder.path.name for folder in job.folders]} for job in jobs]
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.root / PLAN, json.dumps({"jobs": plan, "command": sys.argv[1:]}, indent=1))
