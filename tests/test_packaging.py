@@ -49,7 +49,10 @@ def test_wheel_holds_every_config(wheel: zipfile.ZipFile) -> None:
 def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
 
-    assert tops == {"softcue", f"softcue-{softcue.__version__}.dist-info"}
+    assert tops == {"softcue", "hydra_plugins", f"softcue-{softcue.__version__}.dist-info"}
+    # One module, where Hydra looks for sweepers; other packages share the folder.
+    plugins = [name for name in wheel.namelist() if name.startswith("hydra_plugins/")]
+    assert plugins == ["hydra_plugins/softcue_sweepers.py"]
     assert "softcue/py.typed" in wheel.namelist()
 
 
@@ -131,7 +134,7 @@ def _imported_distributions() -> set[str]:
     for path in (ROOT / "conf").rglob("*.yaml"):
         modules |= set(re.findall(r"_target_: (\w+)\.", path.read_text()))
     providers = importlib.metadata.packages_distributions()
-    others = modules - sys.stdlib_module_names - {"softcue"}
+    others = modules - sys.stdlib_module_names - {"softcue", "hydra_plugins"}
     return {canonicalize_name(providers[module][0]) for module in others}
 
 

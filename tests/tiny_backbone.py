@@ -1,4 +1,4 @@
-"""A random Llama of two layers with the embedded model's tokenizer, for what needs whole runs by the dozen."""
+"""A random Llama of two layers with the embedded model's tokenizer, for whole runs by the dozen."""
 
 from __future__ import annotations
 

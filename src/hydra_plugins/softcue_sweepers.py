@@ -2,29 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from softcue.sweep.runner import Runner
 
 
-class GridSweeper(Sweeper):
-    """Every combination of the values that commas or ranges name."""
+class _Sweeper(Sweeper):
+    """What all have in common: a runner of jobs, and errors that are one line."""
 
-    def __init__(self, *, params: dict[str, str] | None, max_batch_size: int | None) -> None:
-        self.params, self.max_batch_size = dict(params or {}), max_batch_size
+    def __init__(self, *, max_batch_size: int | None, **settings: Any) -> None:
+        self.max_batch_size, self.settings = max_batch_size, settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.started = (hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
         from softcue.cli import ended
         from softcue.errors import SoftcueError
-        from softcue.sweep.grid import run_grid
         from softcue.sweep.runner import Runner
 
+        plain = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for key, value in self.settings.items()
+        }
         try:
-            return run_grid(Runner.of(self), self.params, arguments)
+            return self.run(Runner.of(*self.started), arguments, **plain)
         except SoftcueError as error:
             raise ended(error) from error
+
+    def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
+        """The sweep itself."""
+        raise NotImplementedError
+
+
+class GridSweeper(_Sweeper):
+    """Every combination of the values that commas or ranges name."""
+
+    def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
+        from softcue.sweep.grid import run_grid
+
+        return run_grid(runner, settings["params"] or {}, arguments)
+
+
+class BudgetSweeper(_Sweeper):
+    """The same number of trials for every method, then each one's best again."""
+
+    def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
+        from softcue.sweep.budget import Budget, run_budget
+
+        return run_budget(runner, Budget(**settings), arguments)
+
+
+class SearchSweeper(_Sweeper):
+    """Trials that Optuna proposes."""
+
+    def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
+        from hydra.utils import instantiate
+
+        from softcue.errors import ConfigError
+
+        try:
+            from softcue.sweep.search import run_search
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"a search needs {error.name}: pip install 'softcue[search]'.") from error
+
+        settings["params"] = settings["params"] or {}
+        # The pruner is the run's, which asks it; the study keeps none.
+        pruner = instantiate(self.started[2].search.pruner)
+        return run_search(runner, arguments=arguments, pruner=pruner, **settings)

@@ -169,9 +169,14 @@ def default_cache() -> str:
 def build_trainer(settings: DictConfig) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
     callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
+    if settings.search.trial is not None:
+        callbacks.append(_make(settings.search))
     loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
     for logger in loggers:
-        logger.log_hyperparams(cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True)))
+        resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+        # By these three a sweep's runs are grouped and filtered.
+        apart = {"method": settings.prompt.name, "seed": settings.seed, "fold": settings.split.get("fold")}
+        logger.log_hyperparams({**resolved, **apart})
     trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
     return trainer
 

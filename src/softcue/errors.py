@@ -31,3 +31,7 @@ class RunError(SoftcueError):
 
 class RunBusyError(RunError):
     """A run that another process is running."""
+
+
+class PrunedError(TrainingError):
+    """A trial that a search has given up, as others do better."""

@@ -26,7 +26,7 @@ from softcue.objectives import ScoresObjective
 from softcue.packed import PackedModule
 from softcue.predictions import Predictions, predict
 from softcue.prompts.saved import bank_to_bytes
-from softcue.resume import LastState
+from softcue.resume import LastState, save
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
@@ -99,7 +99,7 @@ class PromptLearner:
         if best is not None:
             state = torch.load(best.best_model_path, weights_only=True, map_location=self.module.device)
             self.module.load_state_dict(state["state_dict"])
-        self.trainer.save_checkpoint(checkpoint)
+        save(self.trainer, checkpoint)
         return Training(
             steps=self.trainer.global_step,
             epochs=self.trainer.current_epoch,

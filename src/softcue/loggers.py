@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from softcue.runs.atomic import write_atomic
+from softcue.runs.atomic import unwritable, write_atomic
 
 Row = dict[str, str]
 
@@ -55,8 +55,11 @@ class CurveLogger(Logger):
             earlier = [old for old in self._rows() if int(old["step"]) < int(step or 0)]
             self._rewrite([*earlier, row])
         elif set(row) <= set(self._columns):
-            with self.path.open("a", newline="") as file:
-                file.write(_lines([row], self._columns))
+            try:
+                with self.path.open("a", newline="") as file:
+                    file.write(_lines([row], self._columns))
+            except OSError as error:
+                raise unwritable(self.path, error) from error
         else:
             self._rewrite([*self._rows(), row])
 
@@ -81,9 +84,21 @@ def _lines(rows: list[Row], columns: list[str]) -> str:
 
 
 def wandb_logger(*, project: str, save_dir: str) -> WandbLogger:
-    """A W&B run in `save_dir`: online with an API key, else offline until `wandb sync`."""
+    """A W&B run in `save_dir`: online with an API key, else offline until `wandb sync`.
+
+    Runs of one folder, as those of a sweep, are a group; one that goes on is the same run.
+    """
     offline = os.environ.get("WANDB_MODE") == "offline" or not _has_key()
-    return WandbLogger(project=project, save_dir=save_dir, name=Path(save_dir).name, offline=offline)
+    folder = Path(save_dir)
+    return WandbLogger(
+        project=project,
+        save_dir=save_dir,
+        name=folder.name,
+        id=f"{folder.parent.name}-{folder.name}",
+        group=folder.parent.name,
+        resume="allow",
+        offline=offline,
+    )
 
 
 def _has_key() -> bool:

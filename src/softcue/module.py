@@ -78,16 +78,16 @@ class PromptModule(LightningModule):
         self._expect_finite(loss.mean, "the loss")
         self.train_loss.update(loss.mean.detach(), loss.weight)
         self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
-        return loss.mean * self._share(loss.weight)
+        weighted: Tensor = loss.mean * self._share(loss.weight)
+        return weighted
 
-    def _share(self, weight: float) -> float:
-        """What makes the mean of all processes' gradients that of one batch: label tokens differ in number."""
+    def _share(self, weight: Tensor) -> float:
+        """What makes the mean of all processes' gradients that of one batch, as their label tokens differ."""
         if self.trainer.world_size == 1:
             return 1.0
-        total = self.trainer.strategy.reduce(
-            torch.tensor(float(weight), device=self.device), reduce_op="mean"
-        )
-        return float(weight) / float(total)
+        # A copy: the mean is put in place of what is given.
+        mean = cast(Tensor, self.trainer.strategy.reduce(weight.float().clone(), reduce_op="mean"))
+        return float(weight) / float(mean)
 
     def on_train_epoch_end(self) -> None:
         # Weighted by label tokens: a mean of batch means would count a short last batch too much.

@@ -12,6 +12,8 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from softcue.runs.atomic import unwritable
+
 
 class LastState(Checkpoint):
     """Keeps `last.ckpt`, at the start of a batch, at most every so many seconds; 0: at every batch.
@@ -45,7 +47,7 @@ class LastState(Checkpoint):
         elif batch_idx % trainer.accumulate_grad_batches == 0:  # else there are gradients to lose
             due = trainer.strategy.broadcast(time.monotonic() - self._saved_at >= self.every_s)
             if due:
-                trainer.save_checkpoint(self.path)
+                save(trainer, self.path)
                 self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,9 +71,17 @@ class LastState(Checkpoint):
             checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
+def save(trainer: Trainer, path: Path) -> None:
+    """The trainer's state as a whole file, or none; RunError for a place that takes no files."""
+    try:
+        trainer.save_checkpoint(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
 def generators() -> dict[str, Any]:
     """The states of torch's, Python's and numpy's generators, of types that load without pickle."""
-    name, keys, *rest = np.random.get_state(legacy=True)
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002 - libraries draw from it
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -86,4 +96,4 @@ def set_generators(states: dict[str, Any]) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"])
     random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
+    np.random.set_state(states["numpy"])  # noqa: NPY002

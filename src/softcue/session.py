@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.data.datamodule import Part, PromptData
 from softcue.data.mixture import MixedData
-from softcue.errors import RunError, SoftcueError
+from softcue.errors import PrunedError, RunError, SoftcueError
 from softcue.learners import Learner
 from softcue.metrics import mean_metrics
 from softcue.runs.memory import PeakMemory
@@ -65,6 +65,9 @@ class Session:
         if failure is None:
             self._close(status="complete")
             log.info("%s is complete", self.folder.path)
+        elif isinstance(failure, PrunedError):
+            log.info("%s is given up: %s", self.folder.path, failure)
+            self._close(status="pruned")
         elif isinstance(failure, Exception):
             # The user's own mistake is a line; anything else keeps its stack trace, in the run's log.
             trace_too = None if isinstance(failure, SoftcueError) else failure

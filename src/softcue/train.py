@@ -33,7 +33,7 @@ from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
 from softcue.data.mixture import MixedData
-from softcue.errors import ConfigError, SoftcueError, TrainingError
+from softcue.errors import ConfigError, PrunedError, SoftcueError, TrainingError
 from softcue.learners import Learner, fit_packed
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
@@ -79,7 +79,8 @@ def train(settings: DictConfig) -> RunFolder:
         with run.folder.lock():
             # Another process may have run it since.
             if is_left(run):
-                _run(run)
+                with suppress(PrunedError):
+                    _run(run)
     return run.folder
 
 
@@ -228,6 +229,10 @@ def _quiet() -> None:
         # No validation rows is a choice; the few-shot default.
         "Total length of `list` across ranks is zero.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
+        # On a cluster a job of ours is one process unless the trainer says otherwise.
+        ".*The `srun` command is available.*",
+        # Each process logs its own share's loss; the gradients are what is shared.
+        ".*recommended to use `self.log.*sync_dist=True.*",
         # Our sampler goes on where the loop stands, whatever the loader says.
         ".*your dataloader is not resumable.*",
     ):

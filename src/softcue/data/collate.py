@@ -86,7 +86,7 @@ class EpochShuffle(Sampler[int]):
         if trainer is not None:
             self._rank, self._processes = trainer.global_rank, trainer.world_size
             loop = trainer.fit_loop
-            self._epoch = loop.epoch_progress.current.processed
+            self._epoch = trainer.current_epoch
             self._seen = loop.epoch_loop.batch_progress.current.completed * batch_size
         return self
 

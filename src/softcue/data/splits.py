@@ -88,23 +88,45 @@ class KFold:
     def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
         """Divide the labelled rows; held-out rows are left alone."""
         labels = pool.labelled["label"][:]
-        if not 0 <= self.fold < self.num_folds:
-            raise DataError(
-                f"split.fold is {self.fold}; it runs from 0 to {self.num_folds - 1}. Choose one of these."
-            )
-        rarest, count = Counter(labels).most_common()[-1]
-        if count < self.num_folds:
-            raise DataError(
-                f"split.num_folds is {self.num_folds}; class {rarest!r} has {count} rows, and every fold "
-                "needs one. Use fewer folds or split=few_shot."
-            )
-        folds = StratifiedKFold(self.num_folds, shuffle=True, random_state=self.seed)
-        rest, test = list(folds.split(np.zeros(len(labels)), labels))[self.fold]
+        rest, test = stratified_fold(labels, num_folds=self.num_folds, fold=self.fold, seed=self.seed)
         validation, train = take(
-            labels, rest.tolist(), num_rows=self.num_validation, seed=self.seed, part="validation"
+            labels, rest, num_rows=self.num_validation, seed=self.seed, part="validation"
         )
-        return _parts(
-            pool, classes, train=train, validation=validation, test=pool.labelled.select(test.tolist())
+        return _parts(pool, classes, train=train, validation=validation, test=pool.labelled.select(test))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotFolds:
+    """The training rows that `FewShot` draws, in folds: one validates, the others train; none tests.
+
+    For choices that may look at nothing but the few labels there are. With the same `num_train`, `seed`,
+    `test_seed` and `num_test`, a later `FewShot` run trains on all of them and tests on rows that no fold
+    has seen.
+    """
+
+    num_train: int
+    num_test: int | None
+    balance: Balance
+    seed: int
+    test_seed: int
+    num_folds: int
+    fold: int
+
+    def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
+        """Draw the rows, then divide them."""
+        few = FewShot(
+            num_train=self.num_train,
+            num_validation=0,
+            num_test=self.num_test,
+            balance=self.balance,
+            seed=self.seed,
+            test_seed=self.test_seed,
+        ).split(pool, classes)
+        rest, fold = stratified_fold(
+            few.train["label"][:], num_folds=self.num_folds, fold=self.fold, seed=self.seed
+        )
+        return Parts(
+            train=few.train.select(rest), validation=few.train.select(fold), test=few.test.select([])
         )
 
 
@@ -123,6 +145,23 @@ class AllLabelled:
         )
         test = pool.labelled.select([]) if pool.held_out is None else pool.held_out
         return _parts(pool, classes, train=train, validation=validation, test=test)
+
+
+def stratified_fold(
+    labels: Sequence[str], *, num_folds: int, fold: int, seed: int
+) -> tuple[list[int], list[int]]:
+    """All rows but a fold's, and the fold's."""
+    if not 0 <= fold < num_folds:
+        raise DataError(f"split.fold is {fold}; it runs from 0 to {num_folds - 1}. Choose one of these.")
+    rarest, count = Counter(labels).most_common()[-1]
+    if count < num_folds:
+        raise DataError(
+            f"split.num_folds is {num_folds}; class {rarest!r} has {count} rows, and every fold "
+            "needs one. Use fewer folds or split=few_shot."
+        )
+    folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
+    rest, held_out = list(folds.split(np.zeros(len(labels)), labels))[fold]
+    return rest.tolist(), held_out.tolist()
 
 
 def take(

@@ -43,6 +43,7 @@ WITHOUT_EFFECT = (
     "dry",
     "show",
     "packed",
+    "search",
     # which machine does the work
     "trainer.accelerator",
     "trainer.devices",

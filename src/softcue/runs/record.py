@@ -12,7 +12,7 @@ from softcue.errors import RunError
 
 SCHEMA_VERSION = 1
 
-Status = Literal["running", "complete", "failed"]
+Status = Literal["running", "complete", "failed", "pruned"]
 
 
 class _Strict:

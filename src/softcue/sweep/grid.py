@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from softcue.sweep.jobs import Job
 from softcue.sweep.runner import Runner
+from softcue.sweep.table import jobs_table, show
 
 
 def combinations(
@@ -23,5 +24,13 @@ def combinations(
 
 
 def run_grid(runner: Runner, params: Mapping[str, str], arguments: Sequence[str]) -> list[Job]:
-    """Run all combinations."""
-    return runner.run_and_tell(combinations(None, params, arguments))
+    """Run all combinations, and print what came of each.
+
+    Raises:
+        SoftcueError: jobs that are not complete in the end.
+    """
+    jobs = runner.run(combinations(None, params, arguments))
+    if not runner.dry:
+        show(jobs_table(jobs, root=runner.root))
+        runner.expect_complete(jobs)
+    return jobs

@@ -42,9 +42,10 @@ class Job:
         return all(folder.is_complete for folder in self.folders)
 
     @property
-    def has_failed(self) -> bool:
-        """Whether its last start ended with an error."""
-        return any(record.status == "failed" for record in self.records())
+    def has_ended(self) -> bool:
+        """Whether its last start came to an end: well, with an error, or given up by a search."""
+        records = self.records()
+        return len(records) == len(self.folders) and all(record.status != "running" for record in records)
 
     @property
     def is_busy(self) -> bool:
@@ -70,22 +71,24 @@ class Jobs:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._fingerprints: dict[str, str] = {}
 
-    def of(self, overrides: Iterable[Sequence[str]]) -> list[Job]:
-        """A job for each list of overrides; what stands in all lists is left out of their words.
+    def of(self, overrides: Iterable[Sequence[str]], words: Sequence[str] | None = None) -> list[Job]:
+        """A job for each list of overrides; its `words` are by default the overrides that not all share.
 
         Raises:
             ConfigError: a job that cannot be composed; it is named.
         """
         lists = [tuple(of_job) for of_job in overrides]
         shared = set.intersection(*map(set, lists)) if len(lists) > 1 else set()
+        words = words or [" ".join(one for one in of_job if one not in shared) for of_job in lists]
         jobs = []
-        for number, of_job in enumerate(_shown(lists, "read jobs")):
-            words = " ".join(override for override in of_job if override not in shared)
+        for number, (of_job, of_words) in enumerate(
+            _shown(list(zip(lists, words, strict=True)), "read jobs")
+        ):
             try:
                 folders = self._folders(of_job)
             except (HydraException, OmegaConfBaseException, SoftcueError) as error:
-                raise ConfigError(f"no job was started: job {number} ({words}): {error}") from error
-            jobs.append(Job(number=number, overrides=of_job, words=words, folders=folders))
+                raise ConfigError(f"no job was started: job {number} ({of_words}): {error}") from error
+            jobs.append(Job(number=number, overrides=of_job, words=of_words, folders=folders))
         return jobs
 
     def expect_possible(self, jobs: Sequence[Job]) -> None:

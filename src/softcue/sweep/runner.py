@@ -7,9 +7,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.plugins import Plugins
@@ -29,14 +28,6 @@ TRIES = 3
 """How often a job is started that ends without a word, as one does whose process is killed."""
 
 
-class Started(Protocol):
-    """What a Hydra sweeper knows once it is set up."""
-
-    hydra_context: HydraContext
-    task_function: TaskFunction
-    config: DictConfig
-
-
 @dataclass(frozen=True, kw_only=True)
 class Runner:
     """Runs lists of overrides as jobs, by the launcher that the command chose.
@@ -51,28 +42,31 @@ class Runner:
     root: Path
     dry: bool
     max_batch_size: int | None
+    planned: list[Job] = field(default_factory=list)
 
     @classmethod
-    def of(cls, sweeper: Started) -> Runner:
-        """With what Hydra gave a sweeper."""
+    def of(cls, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Runner:
+        """With what Hydra gives a sweeper."""
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=sweeper.hydra_context, task_function=sweeper.task_function, config=sweeper.config
+            hydra_context=hydra_context, task_function=task_function, config=config
         )
         return cls(
-            jobs=Jobs(sweeper.hydra_context.config_loader, sweeper.config),
+            jobs=Jobs(hydra_context.config_loader, config),
             launcher=launcher,
-            root=Path(sweeper.config.paths.runs),
-            dry=bool(sweeper.config.dry),
-            max_batch_size=sweeper.config.hydra.sweeper.max_batch_size,
+            root=Path(config.paths.runs),
+            dry=bool(config.dry),
+            max_batch_size=config.hydra.sweeper.max_batch_size,
         )
 
-    def run(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
+    def run(self, overrides: Sequence[Sequence[str]], words: Sequence[str] | None = None) -> list[Job]:
         """Run what is left of the jobs; all of them, whatever became of them. A dry run only shows them.
+
+        `words` say what sets each apart; by default the overrides that not all share.
 
         Raises:
             ConfigError: a job that cannot be composed or contradicts itself, before any was started.
         """
-        jobs = self.jobs.of(overrides)
+        jobs = self.jobs.of(overrides, words)
         left = [job for job in jobs if not job.is_complete]
         self.jobs.expect_possible(left)
         show(jobs_table(jobs, root=self.root) if self.dry else "")
@@ -89,29 +83,21 @@ class Runner:
             if not free:
                 show(f"waiting for {len(left)} jobs that other processes run")
                 time.sleep(POLL_S)
-            # A failure is final for this start; who was cut off, and all he took along, may try again.
+            # An error is final for this start; who was cut off, and all he took along, may try again.
             left = [
                 job
                 for job in left
-                if not job.is_complete and not job.has_failed and starts[job.number] < TRIES
+                if not job.is_complete and starts[job.number] < (1 if job.has_ended else TRIES)
             ]
         return jobs
 
-    def run_and_tell(self, overrides: Sequence[Sequence[str]]) -> list[Job]:
-        """Run them, print what came of each, and end with exit code 1 if one is not complete."""
-        jobs = self.run(overrides)
-        if not self.dry:
-            self.tell(jobs)
-        return jobs
-
-    def tell(self, jobs: Sequence[Job]) -> None:
-        """Print what came of each, and end with exit code 1 if one is not complete."""
-        show(jobs_table(jobs, root=self.root))
+    def expect_complete(self, jobs: Sequence[Job]) -> None:
+        """Raise SoftcueError if a job is not complete, naming the first."""
         missing = [job for job in jobs if not job.is_complete]
         if missing:
             raise SoftcueError(
-                f"{len(missing)} of {len(jobs)} jobs are not complete, the first being job {missing[0].number} "
-                f"({missing[0].words}); the same command runs them again."
+                f"{len(missing)} of {len(jobs)} jobs are not complete, the first being job "
+                f"{missing[0].number} ({missing[0].words}); the same command runs them again."
             )
 
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -133,6 +119,9 @@ class Runner:
 
     def _write_plan(self, jobs: Sequence[Job]) -> None:
         """Who watches the sweep reads here what belongs to it."""
-        plan = [{"words": job.words, "runs": [folder.path.name for folder in job.folders]} for job in jobs]
+        self.planned.extend(jobs)
+        plan = [
+            {"words": job.words, "runs": [folder.path.name for folder in job.folders]} for job in self.planned
+        ]
         self.root.mkdir(parents=True, exist_ok=True)
         write_atomic(self.root / PLAN, json.dumps({"jobs": plan, "command": sys.argv[1:]}, indent=1))

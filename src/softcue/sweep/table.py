@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from softcue.runs.record import RunRecord
 from softcue.runs.store import list_records
+from softcue.sweep.estimate import duration, expected_seconds, method_of
 from softcue.sweep.jobs import Job
 
 FULL_TABLE = 60
@@ -50,31 +50,11 @@ def time_left(left: Sequence[Job], root: Path) -> str:
     if not left:
         return ""
     seconds = expected_seconds(list_records(root).records)
-    runs = [folder.path.name.rpartition("-")[0] for job in left for folder in job.folders]
     if not seconds:
         return f"; {len(left)} are left, and no finished run tells how long they take"
     mean = fmean(seconds.values())
-    total = sum(seconds.get(method, mean) for method in runs)
+    total = sum(seconds.get(method_of(job.folders[0].path.name), mean) for job in left)
     return f"; {len(left)} are left, about {duration(total)} one after another"
-
-
-def expected_seconds(records: Iterable[RunRecord]) -> dict[str, float]:
-    """Each method's mean seconds, of complete runs that were not cut off on the way."""
-    seconds = defaultdict(list)
-    for record in records:
-        cut_off = record.training is not None and record.training.resumes > 0
-        if record.status == "complete" and record.times is not None and not cut_off:
-            seconds[record.run_id.rpartition("-")[0]].append(record.times.total_s)
-    return {method: fmean(values) for method, values in seconds.items()}
-
-
-def duration(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def _line(job: Job) -> tuple[str, str, str, str, str, str]:

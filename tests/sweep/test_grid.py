@@ -1,0 +1,178 @@
+"""A sweep runs what is missing and nothing twice, survives its jobs, and says what came of them."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from softcue.errors import RunBusyError
+from softcue.prompts.saved import load_bank
+from softcue.runs.store import RunFolder, list_records
+from softcue.train import train
+from tests.composing import train_config
+from tests.sweep.conftest import Sweep, start
+
+BASELINE = ["experiment=quickstart", "prompt=baseline/tfidf", "split.num_test=20"]
+
+
+def written(runs: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/record.json")}
+
+
+def test_what_is_complete_is_skipped_and_what_failed_is_run_again(sweep: Sweep, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    code, printed = sweep(*BASELINE, "split.num_train=50,99999,40")
+    assert code == 1
+    assert "1 of 3 jobs are not complete, the first being job 1 (split.num_train=99999)" in printed
+    records = list_records(runs).records
+    assert sorted(record.status for record in records) == ["complete", "complete", "failed"]
+    (failed,) = (record for record in records if record.error)
+    assert failed.error is not None
+    assert "split.num_train is 99999" in failed.error.message
+    first = written(runs)
+
+    code, printed = sweep(*BASELINE, "split.num_train=50,40,30")
+    assert code == 0
+    assert "2 of 3 jobs are complete" in printed
+    again = written(runs)
+    assert {name: again[name] for name in first} == first
+    assert len(again) == 4
+
+    code, printed = sweep(*BASELINE, "split.num_train=50,99999,40")
+    assert code == 1
+    changed = {name for name, when in written(runs).items() if again.get(name) != when}
+    assert changed == {failed.run_id}
+
+
+def test_a_dry_run_lists_the_jobs_their_state_and_the_time_left(sweep: Sweep, tmp_path: Path) -> None:
+    code, printed = sweep(*BASELINE, "seed=0,1", "dry=true")
+    assert code == 0
+    assert "no finished run tells how long" in printed
+    assert not (tmp_path / "runs").exists()
+    sweep(*BASELINE, "seed=0,1")
+    code, printed = sweep(*BASELINE, "seed=0,1,2", "dry=true")
+    lines = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit()]
+    assert [line[3] for line in lines if line[1].startswith("seed=")] == ["complete", "complete", "left"]
+    assert "2 of 3 jobs are complete; 1 are left, about 0 s one after another" in printed
+    assert len(written(tmp_path / "runs")) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prompt=prompt_tuning,prefixtuning"], r"job 1 (prompt=prefixtuning): In 'train': Could not find"),
+        (["sed=1,2"], "job 0 (sed=1): Could not override 'sed'. To append to your config use +sed=1"),
+        (
+            ["prompt=prompt_tuning,prefix_tuning", 'prompt.layout="{input}[soft:3]"'],
+            "job 1 (prompt=prefix_tuning): prompt.layout is '{input}[soft:3]', but prefix_tuning puts",
+        ),
+        (
+            ["callbacks=early_stopping", "split.num_validation=8,0"],
+            "job 1 (split.num_validation=0): callbacks monitor 'validation/macro_f1', but there are no",
+        ),
+        (["backbone=local", "seed=1,2"], "job 0 (seed=1): backbone.path has no default"),
+    ],
+)
+def test_an_impossible_job_is_named_before_the_first_one_starts(
+    sweep: Sweep, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    code, printed = sweep("experiment=quickstart", "split.num_test=8", *arguments)
+    assert code == 1
+    assert f"error: no job was started: {message}" in printed
+    assert "Available options in 'prompt': ensemble hard_prompt" in printed or "prefixtuning" not in printed
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_job_that_diverges_stops_no_other(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
+    code, printed = sweep(*tiny, "prompt=prefix_tuning", "scheduler=constant", "optimizer.lr=3e37,0.01")
+    assert code == 1
+    assert "failed: TrainingError: the loss is no longer finite" in printed
+    assert sorted(record.status for record in list_records(tmp_path / "runs").records) == [
+        "complete",
+        "failed",
+    ]
+
+
+def test_a_run_that_another_process_has_is_left_to_it(tmp_path: Path) -> None:
+    settings = train_config(*BASELINE, f"paths.runs={tmp_path}")
+    dry = settings.copy()
+    dry.dry = True
+    folder = train(dry)
+    with folder.lock():
+        with pytest.raises(RunBusyError, match=r"is being run by another process: wait for it"):
+            train(settings.copy())
+    assert train(settings).is_complete
+
+
+def test_two_sweeps_at_once_run_no_job_twice(tiny: list[str], tmp_path: Path) -> None:
+    arguments = [*tiny, "seed=0,1,2,3", f"paths.runs={tmp_path / 'runs'}"]
+    both = [start(*arguments, cwd=tmp_path) for _ in range(2)]
+    for process in both:
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+    logs = [path.read_text() for path in (tmp_path / "runs").glob("*/run.log")]
+    assert [log.count("INFO run ") for log in logs] == [1] * 4
+
+
+def content(folder: Path) -> dict[str, object]:
+    record = RunFolder(folder, "").record()
+    assert record is not None
+    bank, _ = load_bank(folder / "prompt.safetensors")
+    return {
+        "prompt": {name: tensor.numpy().tobytes() for name, tensor in bank.tensors().items()},
+        "metrics": record.metrics,
+        "curve": (folder / "metrics.csv").read_text(),
+        "predictions": (folder / "predictions_test.parquet").read_bytes(),
+    }
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
+    sweep: Sweep, tiny: list[str], tmp_path: Path, seed: int
+) -> None:
+    """Killed at a random step of a job; then what is missing runs, and the job goes on."""
+    arguments = [
+        *tiny,
+        "prompt=p_tuning_lstm,prefix_tuning",
+        'prompt.layout="[soft:4]{input}"',
+        "trainer.max_epochs=40",
+    ]
+    runs = tmp_path / "runs"
+    step = random.Random(seed).randrange(2, 60)
+
+    def rows() -> int:
+        return sum(len(path.read_text().splitlines()) for path in runs.glob("*/metrics.csv"))
+
+    process = start(*arguments, f"paths.runs={runs}", cwd=tmp_path)
+    until(lambda: rows() > step)
+    process.kill()
+    process.communicate()
+    assert [record.status for record in list_records(runs).records] == ["running"]
+
+    code, printed = sweep(*arguments, f"paths.runs={runs}")
+    assert code == 0, printed
+    records = list_records(runs).records
+    assert [record.training.resumes for record in records if record.training] in ([1, 0], [0, 1])
+    code, printed = sweep(*arguments, f"paths.runs={tmp_path / 'whole'}")
+    assert code == 0, printed
+    for record in records:
+        assert content(runs / record.run_id) == content(tmp_path / "whole" / record.run_id)
+
+
+def test_the_plan_names_every_run(sweep: Sweep, tmp_path: Path) -> None:
+    sweep(*BASELINE, "seed=0,1")
+    plan = json.loads((tmp_path / "runs" / "sweep.json").read_text())
+    assert [job["words"] for job in plan["jobs"]] == ["seed=0", "seed=1"]
+    assert {run for job in plan["jobs"] for run in job["runs"]} == set(written(tmp_path / "runs"))
