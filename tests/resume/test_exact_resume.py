@@ -13,6 +13,7 @@ import torch
 from lightning import Trainer
 from omegaconf import DictConfig
 
+from softcue.errors import RunError
 from softcue.resume import LastState
 from softcue.runs.store import RunFolder
 from softcue.session import Session
@@ -117,3 +118,28 @@ def test_a_state_that_cannot_be_read_is_named_and_training_begins_anew(
     train(compose())
     assert content(folder) == whole
     assert "last.ckpt cannot be read" in caplog.text
+
+
+def test_a_disk_that_is_full_stops_the_run_with_a_line_and_leaves_the_state_before(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[bytes] = []
+
+    def until_full(self: Trainer, path: Path) -> None:
+        if len(saved) == 3:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save_checkpoint(self, path)
+        saved.append(path.read_bytes())
+
+    save_checkpoint = Trainer.save_checkpoint
+    monkeypatch.setattr(Trainer, "save_checkpoint", until_full)
+    settings = compose()
+    with pytest.raises(
+        RunError, match=r"last.ckpt cannot be written \(No space left on device\): free space"
+    ):
+        train(settings)
+    folder = Path(settings.paths.run)
+    assert (folder / "last.ckpt").read_bytes() == saved[2]
+    assert not list(folder.glob(".*.tmp"))
+    assert '"status": "failed"' in (folder / "record.json").read_text()

@@ -1,0 +1,69 @@
+"""What a sweep takes its jobs to be, against what each would be alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from softcue.configs import CONFIG_PATH
+from softcue.errors import ConfigError
+from softcue.sweep.jobs import Jobs
+from softcue.train import train
+from tests.composing import train_config
+from tests.integration.conftest import CACHE
+
+COMMON = ["experiment=quickstart", f"paths.cache={CACHE}"]
+LISTS = [
+    [],
+    ["seed=1"],
+    ["seed=2", "prompt=p_tuning"],
+    ["seed=1", "prompt=p_tuning"],
+    ["seed=1", 'prompt.layout="[soft:3]{input}"'],
+    ["prompt=prefix_tuning", "prompt.learning_rate=0.7"],
+    ["prompt=prefix_tuning", "prompt.learning_rate=0.1"],
+    ["prompt/initialiser=text", "split.num_train=40", "~callbacks.progress_bar"],
+    ["data=tweets_apple", "split.num_test=10"],
+    ["data.task.verbalizer={complaint: bad, no complaint: good}"],
+    ["data.task.verbalizer={complaint: bad, no complaint: fine}"],
+    ["split=few_shot_folds", "split.fold=1"],
+    ["backbone.dtype=auto"],
+]
+
+
+@pytest.fixture
+def jobs() -> Jobs:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        config = hydra.compose_config("train", [], run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        return Jobs(hydra.config_loader, config)
+
+
+def test_a_job_has_the_folder_that_it_has_alone_whatever_was_asked_before(jobs: Jobs, tmp_path: Path) -> None:
+    runs = f"paths.runs={tmp_path}"
+    found = jobs.of([[*COMMON, runs, *overrides] for overrides in [*LISTS, *reversed(LISTS)]])
+    alone = [train(train_config(*COMMON, runs, *overrides, "dry=true")).path for overrides in LISTS]
+    assert [job.folders[0].path for job in found] == [*alone, *reversed(alone)]
+    assert len({job.folders[0].path for job in found}) == len(LISTS) - 1, "auto is float32 here"
+
+
+def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> None:
+    (job,) = jobs.of([[*COMMON, f"paths.runs={tmp_path}", "packed.seed=[0,1]"]])
+    alone = [
+        train(train_config(*COMMON, f"paths.runs={tmp_path}", f"seed={seed}", "dry=true")) for seed in (0, 1)
+    ]
+    assert [folder.path for folder in job.folders] == [folder.path for folder in alone]
+
+
+def test_words_are_what_sets_jobs_apart(jobs: Jobs) -> None:
+    found = jobs.of([[*COMMON, "seed=1", "prompt=p_tuning"], [*COMMON, "seed=2", "prompt=p_tuning"]])
+    assert [job.words for job in found] == ["seed=1", "seed=2"]
+
+
+def test_a_job_that_cannot_be_composed_is_named(jobs: Jobs) -> None:
+    with pytest.raises(ConfigError, match=r"no job was started: job 1 \(split.folds=3\): Could not override"):
+        jobs.of([[*COMMON, "seed=1"], [*COMMON, "split.folds=3"]])
