@@ -99,5 +99,5 @@ def test_identity_keeps_the_settings_as_they_stand_and_their_owner_untouched() -
     kept = identity(SETTINGS)
     assert before == SETTINGS
     assert kept["data"] == {"name": "airline_complaints", "batch_size": 8}
-    assert kept["callbacks"] == {"early_stopping": {"patience": 5}, "last": {}}
+    assert kept["callbacks"] == {"early_stopping": {"patience": 5}}
     assert not set(WITHOUT_EFFECT) & set(kept)

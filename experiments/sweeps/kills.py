@@ -1,0 +1,108 @@
+"""Kill -9 at random steps on the real backbone, each method, and compare with runs that nobody killed.
+
+`python -m experiments.sweeps.kills` writes `kills.json` beside this file: for each method how often its
+process was killed and whether prompt, curve, metrics and predictions are the same bytes in the end.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from softcue.runs.atomic import write_atomic
+from softcue.runs.store import RunFolder
+
+HERE = Path(__file__).parent
+METHODS = {
+    "prompt_tuning": [],
+    "prefix_tuning": ["split.num_validation=6"],
+    "prefix_tuning_projected": ["optimizer=adafactor", "scheduler=constant"],
+    "p_tuning": ["data.order=length_grouped", "trainer.accumulate_grad_batches=2"],
+    "p_tuning_lstm": ["prompt.method.dropout=0.1"],
+    "multitask": ["data=tweet_topics", "split.balance=equal", "data.batch_size=12"],
+}
+COMMON = [
+    "experiment=quickstart",
+    "split.num_train=12",
+    "split.num_test=4",
+    "data.batch_size=3",
+    "trainer.max_epochs=4",
+    "callbacks.last.every_s=0",
+    "callbacks.progress_bar=null",
+    "trainer.enable_progress_bar=false",
+]
+KILLS = 4
+
+
+def start(overrides: list[str]) -> subprocess.Popen[bytes]:
+    """`softcue-train` in a process of its own."""
+    command = [sys.executable, "-m", "softcue.train", *overrides]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def steps_done(root: Path) -> int:
+    """Rows of the one curve below a folder."""
+    return sum(len(path.read_text().splitlines()) for path in root.glob("*/metrics.csv"))
+
+
+def content(root: Path) -> tuple[dict[str, bytes], object]:
+    """What a run left that must not differ."""
+    (folder,) = root.iterdir()
+    names = ("prompt.safetensors", "metrics.csv", "predictions_test.parquet", "predictions_train.parquet")
+    record = RunFolder(folder, "").record()
+    assert record is not None
+    assert record.training is not None
+    files = [path for path in folder.iterdir() if path.name in names or path.name.startswith("predictions_")]
+    return {path.name: path.read_bytes() for path in files}, (record.metrics, record.training.steps)
+
+
+def kill_and_go_on(overrides: list[str], root: Path, rng: random.Random) -> int:
+    """Start a run, kill it after one to six further steps, start it again; how often it was killed."""
+    kills = 0
+    while True:
+        until = steps_done(root) + rng.randint(1, 6) if kills < KILLS else sys.maxsize
+        process = start([*overrides, f"paths.runs={root}"])
+        while process.poll() is None and steps_done(root) < until:
+            time.sleep(0.005)
+        if process.poll() is not None:
+            return kills
+        # Anywhere in a step, not just behind a row of the curve.
+        time.sleep(rng.random() * 0.5)
+        process.kill()
+        process.wait()
+        kills += 1
+
+
+def main() -> None:
+    rng = random.Random(0)
+    results = []
+    for method, own in METHODS.items():
+        overrides = [*COMMON, f"prompt={method}", *own]
+        with tempfile.TemporaryDirectory() as folder:
+            whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+            assert start([*overrides, f"paths.runs={whole}"]).wait() == 0
+            cut.mkdir()
+            kills = kill_and_go_on(overrides, cut, rng)
+            files, numbers = content(whole)
+            files_cut, numbers_cut = content(cut)
+            differing = sorted(name for name in files if files[name] != files_cut.get(name))
+            results.append(
+                {
+                    "method": method,
+                    "settings": own,
+                    "kills": kills,
+                    "identical": files == files_cut and numbers == numbers_cut,
+                    "differing": differing,
+                }
+            )
+        print(results[-1], flush=True)
+        write_atomic(HERE / "kills.json", json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
