@@ -94,13 +94,15 @@ def ten_thousand(context: HydraContext, config: DictConfig, jobs: Jobs, root: Pa
 if __name__ == "__main__":
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
         loader = GlobalHydra.instance().config_loader()
-        config = GlobalHydra.instance().hydra.compose_config(
+        composer = GlobalHydra.instance().hydra
+        assert composer is not None
+        config = composer.compose_config(
             "train", ["hydra.sweep.dir=/tmp"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
         )
         context = HydraContext(config_loader=loader, callbacks=hydra._internal.callbacks.Callbacks(config))
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
-            result = {"thousand": thousand(Jobs(loader, config), root / "many")}
+            result: dict[str, object] = {"thousand": thousand(Jobs(loader, config), root / "many")}
             print(result, file=sys.stderr, flush=True)
             write_atomic(HERE / "scale.json", json.dumps(result, indent=1))
             result["ten_thousand"] = ten_thousand(context, config, Jobs(loader, config), root / "tiny")
