@@ -75,6 +75,6 @@ $(INSTALLED): pyproject.toml constraints.txt requirements-data.txt
 # Without what Ray's launcher asks for to start machines at AWS: boto3, and a cloudpickle older than joblib's.
 $(CLUSTER): $(INSTALLED)
 	@rm -f $@
-	@$(PIP) -c constraints.txt -e ".[joblib,slurm]" ray
+	@$(PIP) -c constraints.txt -e ".[joblib,ray,slurm]"
 	@$(PIP) -c constraints.txt --no-deps hydra-ray-launcher
 	@touch $@

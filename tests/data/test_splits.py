@@ -8,7 +8,7 @@ import pytest
 
 from softcue.data.pool import Pool
 from softcue.data.sources import normalise_tweet
-from softcue.data.splits import AllLabelled, FewShot, KFold, Splitter, stratified_order
+from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter, stratified_order
 from softcue.errors import DataError
 
 _CLASSES = ("complaint", "no complaint")
@@ -114,3 +114,20 @@ def test_a_split_that_cannot_be_had_says_why() -> None:
 def test_a_class_without_any_labelled_row_may_be_missing() -> None:
     parts = AllLabelled(num_validation=0, seed=0).split(_pool("abab"), "abc")
     assert len(parts.train) == 4
+
+
+def test_folds_of_a_few_rows_are_the_rows_that_few_shot_trains_on(tweets: Pool) -> None:
+    drawn = _FEW.split(tweets, _CLASSES)
+    few = replace(_FEW, num_validation=0).split(tweets, _CLASSES)
+    folds = [
+        FewShotFolds(
+            num_train=50, num_test=200, balance="natural", seed=1, test_seed=0, num_folds=3, fold=fold
+        ).split(tweets, _CLASSES)
+        for fold in range(3)
+    ]
+    held_out = [row for fold in folds for row in _ids(fold.validation)]
+    assert sorted(held_out) == sorted(_ids(few.train))
+    for fold in folds:
+        assert sorted(_ids(fold.train) + _ids(fold.validation)) == sorted(_ids(few.train))
+        assert len(fold.test) == 0
+    assert not set(held_out) & set(_ids(drawn.test))
