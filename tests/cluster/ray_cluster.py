@@ -11,4 +11,4 @@ if __name__ == "__main__":
     cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     print(f"address={cluster.address}", flush=True)
     sys.stdin.read()
-    cluster.shutdown()  # type: ignore[no-untyped-call]
+    cluster.shutdown()
