@@ -13,12 +13,13 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import hydra
 import psutil
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
 from softcue.report.table import comparison_rows
@@ -37,7 +38,8 @@ FINGERPRINT = "tiny"
 
 def leave_record(settings: DictConfig) -> None:
     """A tiny job: nothing but its record."""
-    complete(folder_of(settings, FINGERPRINT), seed=settings.seed)
+    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+    complete(folder_of(resolved, FINGERPRINT), seed=settings.seed)
 
 
 def complete(folder: RunFolder, *, seed: int) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -147,7 +148,8 @@ def prepare(settings: DictConfig) -> Run:
     """
     complete_settings(settings)
     data = build_data(settings)
-    folder = folder_of(settings, fingerprint_of(data))
+    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+    folder = folder_of(resolved, fingerprint_of(data))
     settings.paths.run = str(folder.path)
     try:
         data.load()
@@ -203,14 +205,18 @@ def complete_settings(settings: DictConfig) -> None:
     missing = sorted(OmegaConf.missing_keys(settings))
     if missing:
         raise ConfigError(f"{missing[0]} has no default; give it as {missing[0]}=... (missing: {missing}).")
-    settings.backbone.dtype = str(resolve_dtype(settings.backbone.dtype)).removeprefix("torch.")
+    settings.backbone.dtype = settled_dtype(settings.backbone.dtype)
 
 
-def folder_of(settings: DictConfig, fingerprint: str) -> RunFolder:
-    """Where this run belongs, named by what determines its result."""
-    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
-    name = run_id(method=settings.prompt.name, settings=resolved, data_fingerprint=fingerprint)
-    return RunFolder(Path(settings.paths.runs), name)
+def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:
+    """Where the run of these resolved settings belongs, named by what determines its result."""
+    name = run_id(method=settings["prompt"]["name"], settings=settings, data_fingerprint=fingerprint)
+    return RunFolder(Path(settings["paths"]["runs"]), name)
+
+
+def settled_dtype(name: str) -> str:
+    """The number type, where `auto` leaves it to the machine."""
+    return str(resolve_dtype(name)).removeprefix("torch.")
 
 
 def parts_to_score(settings: DictConfig, data: PromptData | MixedData) -> list[Part]:

@@ -31,6 +31,14 @@ LISTS = [
     ["data.task.verbalizer={complaint: bad, no complaint: fine}"],
     ["split=few_shot_folds", "split.fold=1"],
     ["backbone.dtype=auto"],
+    # what others repeat, directly, relatively, in a list, at two removes, or as a whole mapping
+    ["data.task.name=mine"],
+    ["prompt.learning_rate=0.3"],
+    ["optimizer.lr=0.2"],
+    ["prompt.initialiser.text='judge it'", "prompt/initialiser=text"],
+    ["callbacks=early_stopping", "callbacks.early_stopping.monitor=train/loss"],
+    ["data=tweet_topics", "prompt=multitask", "split.balance=equal", "split.num_test=10", "seed=3"],
+    ["prompt.layout='[soft:${data.batch_size}]{input}'", "data.batch_size=6"],
 ]
 
 
@@ -49,7 +57,7 @@ def test_a_job_has_the_folder_that_it_has_alone_whatever_was_asked_before(jobs: 
     alone = [train(train_config(*COMMON, runs, *overrides, "dry=true")).path for overrides in LISTS]
     assert [job.folders[0].path for job in found] == [*alone, *reversed(alone)]
     # What `auto` comes to is the machine's business.
-    assert len({job.folders[0].path for job in found}) >= len(LISTS) - 1
+    assert len({job.folders[0].path for job in found}) >= len(LISTS) - 2
 
 
 def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from softcue.build import build_data, expect_possible
 from softcue.errors import ConfigError, DataError, SoftcueError
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
-from softcue.train import complete_settings, fingerprint_of, folder_of, members
+from softcue.sweep.composed import Composed
+from softcue.train import complete_settings, fingerprint_of, folder_of, members, settled_dtype
 
 WORTH_A_BAR = 50
 """Jobs from which on a progress bar is shown while they are looked at."""
@@ -68,7 +69,8 @@ class Jobs:
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
         self._loader, self._config = cast(ConfigLoaderImpl, loader), config
         self._parser = OverridesParser.create(config_loader=loader)
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._composed: dict[tuple[str, ...], Composed] = {}
+        self._overrides: dict[str, tuple[Override, bool]] = {}
         self._fingerprints: dict[str, str] = {}
 
     def of(self, overrides: Iterable[Sequence[str]], words: Sequence[str] | None = None) -> list[Job]:
@@ -113,44 +115,65 @@ class Jobs:
             raise ConfigError(f"no job was started: {problems[0]}{more}")
 
     def _folders(self, overrides: Sequence[str]) -> tuple[RunFolder, ...]:
+        composed, values = self._composed_for(overrides)
+        settings = composed.with_values({one.key_or_group: one.value() for one in values})
+        if settings is not None and not any(settings["packed"].values()) and not _has_missing(settings):
+            settings["backbone"]["dtype"] = settled_dtype(settings["backbone"]["dtype"])
+            return (self._folder(settings, overrides),)
         config = self._config_of(overrides)
         complete_settings(config)
-        if any(config.packed.values()):
-            return tuple(self._folder(member) for member in members(config))
-        return (self._folder(config),)
+        of_runs = members(config) if any(config.packed.values()) else [config]
+        return tuple(
+            self._folder(cast(dict[str, Any], OmegaConf.to_container(of_run, resolve=True)), overrides)
+            for of_run in of_runs
+        )
 
-    def _folder(self, config: DictConfig) -> RunFolder:
-        key = json.dumps(OmegaConf.to_container(config.data, resolve=True), sort_keys=True)
+    def _folder(self, settings: dict[str, Any], overrides: Sequence[str]) -> RunFolder:
+        key = json.dumps(settings["data"], sort_keys=True)
         if key not in self._fingerprints:
-            self._fingerprints[key] = fingerprint_of(build_data(config))
-        return folder_of(config, self._fingerprints[key])
+            self._fingerprints[key] = fingerprint_of(build_data(self._config_of(overrides)))
+        return folder_of(settings, self._fingerprints[key])
 
     def _config_of(self, overrides: Sequence[str]) -> DictConfig:
         """A job's config; valid until the next is asked for, as they share what was composed."""
-        parsed = self._parser.parse_overrides(list(overrides))
-        values = [override for override in parsed if self._is_value(override)]
-        choices = [str(override.input_line) for override in parsed if not self._is_value(override)]
+        composed, values = self._composed_for(overrides)
+        ConfigLoaderImpl._apply_overrides_to_config(list(values), composed.config)
+        return composed.config
+
+    def _composed_for(self, overrides: Sequence[str]) -> tuple[Composed, list[Override]]:
+        """What Hydra composes for these choices of options, and the values to put into it."""
+        parsed = [self._parsed(text) for text in overrides]
+        values = [override for override, is_value in parsed if is_value]
+        choices = [str(override.input_line) for override, is_value in parsed if not is_value]
         key = (*choices, *sorted(override.key_or_group for override in values))
         if key not in self._composed:
             # With the values too, so that it is Hydra that complains of names it does not know.
-            composed = self._loader.load_sweep_config(self._config, list(overrides))
-            with open_dict(composed):
-                del composed["hydra"]
-            self._composed[key] = composed
-        config = self._composed[key]
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        return config
+            config = self._loader.load_sweep_config(self._config, list(overrides))
+            with open_dict(config):
+                del config["hydra"]
+            self._composed[key] = Composed.of(config, [override.key_or_group for override in values])
+        return self._composed[key], values
 
-    def _is_value(self, override: Override) -> bool:
-        """Whether it puts a value into what is composed, and leaves alone what is composed."""
-        return not (
-            override.is_add()
-            or override.is_force_add()
-            or override.is_delete()
-            # would be merged with what the job before has put there
-            or isinstance(override.value(), dict)
-            or self._loader.repository.group_exists(override.key_or_group)
-        )
+    def _parsed(self, text: str) -> tuple[Override, bool]:
+        """An override, and whether it is a value for what is composed, and no change of what is composed."""
+        if text not in self._overrides:
+            (override,) = self._parser.parse_overrides([text])
+            is_value = not (
+                override.is_add()
+                or override.is_force_add()
+                or override.is_delete()
+                # would be merged with what the job before has put there
+                or isinstance(override.value(), dict)
+                or self._loader.repository.group_exists(override.key_or_group)
+            )
+            self._overrides[text] = (override, is_value)
+        return self._overrides[text]
+
+
+def _has_missing(node: object) -> bool:
+    if isinstance(node, dict):
+        return any(_has_missing(value) for value in node.values())
+    return node == "???"
 
 
 def _shown(jobs: Sequence[Any], what: str) -> Iterable[Any]:
