@@ -1,8 +1,9 @@
 """A thousand complete runs listed, skipped and collected; ten thousand jobs through one launcher.
 
 `python -m experiments.sweeps.scale` writes `scale.json` beside this file. The thousand records are copies
-of one, named as the thousand jobs of a sweep are, so that the sweep finds them complete. Of the ten
-thousand jobs nothing is trained: each writes a complete record, so that what is measured is the launcher.
+of one, named as the thousand jobs of a sweep are, so that the sweep finds them complete. The jobs that are
+launched train nothing, so that what is measured is the launcher: a thousand with the whole config, which
+Hydra composes each time, and ten thousand with a config of one setting.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import hydra
 import psutil
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import HydraContext, RunMode
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
@@ -27,7 +31,6 @@ from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder, list_records
 from softcue.sweep.jobs import Jobs
-from softcue.sweep.runner import Runner
 from softcue.train import folder_of
 
 HERE = Path(__file__).parent
@@ -78,34 +81,54 @@ def thousand(jobs: Jobs, root: Path) -> list[dict[str, float | str]]:
     return measured
 
 
-def ten_thousand(context: HydraContext, config: DictConfig, jobs: Jobs, root: Path) -> list[dict[str, float]]:
-    """Memory of this process after every thousandth job, in MB."""
-    jobs._fingerprints.clear()
-    runner = Runner.of(context, leave_record, config)
+def memory(launcher: Launcher, jobs: list[list[str]], every: int) -> list[dict[str, float]]:
+    """Memory of this process, in MB, each time that so many further jobs were launched one by one."""
     measured = []
-    for first in range(0, TINY, MANY):
-        lists = overrides(root, TINY)[first : first + MANY]
-        for at, job in enumerate(lists):
-            runner.launcher.launch([job], first + at)
-        rss = psutil.Process().memory_info().rss / 1e6
-        measured.append({"jobs": first + MANY, "rss_mb": round(rss, 1)})
-        print(measured[-1], file=sys.stderr, flush=True)
+    for number, job in enumerate(jobs):
+        launcher.launch([job], number)
+        if (number + 1) % every == 0:
+            rss = psutil.Process().memory_info().rss / 1e6
+            measured.append({"jobs": number + 1, "rss_mb": round(rss, 1)})
+            print(measured[-1], file=sys.stderr, flush=True)
     return measured
 
 
-if __name__ == "__main__":
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
-        loader = GlobalHydra.instance().config_loader()
+def launcher_of(config_path: Path, name: str, task: TaskFunction) -> Launcher:
+    """Hydra's own launcher, as a sweep of this config has it."""
+    composer = GlobalHydra.instance().hydra
+    assert composer is not None
+    config = composer.compose_config(
+        name, ["hydra.sweep.dir=/tmp"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
+    )
+    context = HydraContext(config_loader=composer.config_loader, callbacks=Callbacks(config))
+    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+
+
+def main() -> None:
+    result: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIG_PATH), version_base="1.3"):
+        root = Path(folder)
         composer = GlobalHydra.instance().hydra
         assert composer is not None
-        config = composer.compose_config(
-            "train", ["hydra.sweep.dir=/tmp"], run_mode=RunMode.MULTIRUN, with_log_configuration=False
-        )
-        context = HydraContext(config_loader=loader, callbacks=hydra._internal.callbacks.Callbacks(config))
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            result: dict[str, object] = {"thousand": thousand(Jobs(loader, config), root / "many")}
-            print(result, file=sys.stderr, flush=True)
-            write_atomic(HERE / "scale.json", json.dumps(result, indent=1))
-            result["ten_thousand"] = ten_thousand(context, config, Jobs(loader, config), root / "tiny")
+        config = composer.compose_config("train", [], run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        result["thousand"] = thousand(Jobs(composer.config_loader, config), root / "many")
+        print(result, file=sys.stderr, flush=True)
         write_atomic(HERE / "scale.json", json.dumps(result, indent=1))
+        launcher = launcher_of(CONFIG_PATH, "train", leave_record)
+        result["whole_config"] = memory(launcher, overrides(root / "whole", MANY), MANY // 10)
+        write_atomic(HERE / "scale.json", json.dumps(result, indent=1))
+    with tempfile.TemporaryDirectory() as folder:
+        # A config of one setting composes in milliseconds, so that ten thousand jobs end today.
+        (Path(folder) / "tiny.yaml").write_text(
+            "seed: 0\nhydra:\n  output_subdir: null\n"
+            "  callbacks:\n    lean:\n      _target_: softcue.cli.LeanReturns\n"
+        )
+        with initialize_config_dir(folder, version_base="1.3"):
+            launcher = launcher_of(Path(folder), "tiny", lambda settings: settings.seed)
+            jobs = [[f"seed={seed}"] for seed in range(TINY)]
+            result["tiny_config"] = memory(launcher, jobs, TINY // 10)
+    write_atomic(HERE / "scale.json", json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
