@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -27,11 +28,17 @@ class Terminal:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.screen, inner = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments], cwd=folder, stdin=inner, stdout=inner, stderr=inner, env=environment
-        )
+        # Tests that run in the background inherit that Ctrl-C is ignored; a terminal's command does not.
+        ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments], cwd=folder, stdin=inner, stdout=inner, stderr=inner, env=environment
+            )
+        finally:
+            signal.signal(signal.SIGINT, ignored)
         os.close(inner)
         self.shown = ""
+        self.until = time.monotonic() + 60
 
     def wait_for(self, words: str) -> None:
         """Read until the words were shown; AssertionError if the command ends without."""
@@ -49,6 +56,9 @@ class Terminal:
         return self.process.wait(timeout=20)
 
     def _read(self) -> None:
+        if not select.select([self.screen], [], [], max(0, self.until - time.monotonic()))[0]:
+            self.process.kill()
+            raise AssertionError(f"nothing came for a minute after {self.shown[-500:]!r}")
         self.shown += os.read(self.screen, 65536).decode(errors="replace")
 
 
