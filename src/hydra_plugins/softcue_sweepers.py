@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.sweeper import Sweeper
@@ -35,9 +36,9 @@ class _Sweeper(Sweeper):
         except SoftcueError as error:
             raise ended(error) from error
 
+    @abstractmethod
     def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
         """The sweep itself."""
-        raise NotImplementedError
 
 
 class GridSweeper(_Sweeper):

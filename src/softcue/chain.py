@@ -32,7 +32,7 @@ def run_chain(stages: Mapping[str, Sequence[str]], *, common: Sequence[str]) -> 
     """
     folders: dict[str, list[Path]] = {}
     for name, overrides in stages.items():
-        jobs = combinations(None, {}, [*filled(overrides, folders), *common])
+        jobs = combinations({}, [*filled(overrides, folders), *common])
         folders[name] = []
         for number, job in enumerate(jobs, start=1):
             log.info("stage %s, job %d of %d: %s", name, number, len(jobs), " ".join(job))

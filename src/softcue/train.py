@@ -43,6 +43,9 @@ from softcue.show import show
 
 log = logging.getLogger(__name__)
 
+LOCK_S = 1.0
+"""Seconds to wait for a run that another process may only be looking at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -77,7 +80,7 @@ def train(settings: DictConfig) -> RunFolder:
         _start(settings)
         build_learner(settings, run.data).fit(run.folder.checkpoint_path)
     elif is_left(run):
-        with run.folder.lock():
+        with run.folder.lock(wait_s=LOCK_S):
             # Another process may have run it since.
             if is_left(run):
                 with suppress(PrunedError):
@@ -108,7 +111,7 @@ def train_packed(settings: DictConfig) -> list[RunFolder]:
     failures = []
     with ExitStack() as stack:
         for run in left:
-            stack.enter_context(run.folder.lock())
+            stack.enter_context(run.folder.lock(wait_s=LOCK_S))
         sessions = [stack.enter_context(Session(run.folder, run.settings, run.data)) for run in left]
         learners = [build_prompt_learner(run.settings, run.data) for run in left]
         for session, learner in zip(sessions, learners, strict=True):

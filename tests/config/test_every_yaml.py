@@ -78,7 +78,7 @@ def test_every_job_of_every_chain_composes(chain: str) -> None:
         stages = compose(config_name="chain", overrides=[f"chain={chain}"]).stages
     folders: dict[str, list[Path]] = {}
     for name, overrides in stages.items():
-        jobs = combinations(None, {}, [*filled(list(overrides), folders), "dry=true"])
+        jobs = combinations({}, [*filled(list(overrides), folders), "dry=true"])
         for job in jobs:
             config = train_config(*job)
             OmegaConf.resolve(config)

@@ -103,7 +103,10 @@ def test_a_run_that_another_process_has_is_left_to_it(tmp_path: Path) -> None:
     dry = settings.copy()
     dry.dry = True
     folder = train(dry)
-    with folder.lock(), pytest.raises(RunBusyError, match=r"is being run by another process: wait for it"):
+    with (
+        folder.lock(wait_s=0),
+        pytest.raises(RunBusyError, match=r"is being run by another process: wait for it"),
+    ):
         train(settings.copy())
     assert train(settings).is_complete
 

@@ -20,7 +20,9 @@ def test_intervals_choices_and_ranges_are_read() -> None:
     )
     assert space["optimizer.lr"] == Interval(low=0.001, high=1, log=True)
     assert space["prompt.dropout"] == Interval(low=0, high=0.5, log=False)
-    assert len(space["prompt.layout"].values) == 2  # type: ignore[union-attr]
+    layouts = space["prompt.layout"]
+    assert isinstance(layouts, Options)
+    assert len(layouts.values) == 2
     assert space["data.batch_size"] == Options(values=("4", "5", "6"))
 
 

@@ -22,7 +22,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from softcue.runs.store import RunFolder
-with RunFolder(Path(sys.argv[1]), sys.argv[2]).lock():
+with RunFolder(Path(sys.argv[1]), sys.argv[2]).lock(wait_s=0):
     print("held", flush=True)
     sys.stdin.read()
 """

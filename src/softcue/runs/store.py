@@ -49,18 +49,19 @@ class RunFolder:
         return self.path / f"predictions_{part}.parquet"
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, wait_s: float) -> Iterator[None]:
         """Keep every other process out of the run while the block runs.
 
-        The lock is the operating system's: it goes with the process, however that ends.
+        The lock is the operating system's: it goes with the process, however that ends. Who looks whether
+        a run is busy holds it for a moment, so who means to run it waits for longer than a moment.
 
         Raises:
             RunBusyError: another process has it.
         """
         self.create()
-        held = FileLock(self.path / "run.lock", blocking=False)
+        held = FileLock(self.path / "run.lock")
         try:
-            held.acquire()
+            held.acquire(timeout=wait_s)
         except Timeout as error:
             raise RunBusyError(
                 f"{self.path} is being run by another process: wait for it, or start the same command again "
@@ -77,7 +78,7 @@ class RunFolder:
         if not self.path.exists():
             return False
         try:
-            with self.lock():
+            with self.lock(wait_s=0):
                 return False
         except RunBusyError:
             return True

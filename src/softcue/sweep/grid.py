@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from softcue.sweep.jobs import Job
@@ -13,12 +12,10 @@ from softcue.sweep.runner import Runner
 from softcue.sweep.table import jobs_table, show
 
 
-def combinations(
-    loader: ConfigLoader | None, params: Mapping[str, str], arguments: Sequence[str]
-) -> list[list[str]]:
+def combinations(params: Mapping[str, str], arguments: Sequence[str]) -> list[list[str]]:
     """One list of overrides for each job; `arguments` stand behind `params` and overrule them."""
     given = [*(f"{key}={value}" for key, value in params.items()), *arguments]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides(given)
+    parsed = OverridesParser.create().parse_overrides(given)
     (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     return [list(job) for job in jobs]
 
@@ -29,7 +26,7 @@ def run_grid(runner: Runner, params: Mapping[str, str], arguments: Sequence[str]
     Raises:
         SoftcueError: jobs that are not complete in the end.
     """
-    jobs = runner.run(combinations(None, params, arguments))
+    jobs = runner.run(combinations(params, arguments))
     if not runner.dry:
         show(jobs_table(jobs, root=runner.root))
         runner.expect_complete(jobs)
