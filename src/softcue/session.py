@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+import joblib
 import torch
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,7 +23,7 @@ from softcue.learners import Learner
 from softcue.metrics import mean_metrics
 from softcue.runs.memory import PeakMemory
 from softcue.runs.provenance import git_state, hardware, utc_now, versions
-from softcue.runs.record import Failure, RunRecord, Status, Times, Training
+from softcue.runs.record import Failure, Hardware, RunRecord, Status, Times, Training
 from softcue.runs.store import RunFolder
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,9 @@ class Session:
         self.log_file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self.log_file)
         self.earlier = self.folder.record()
+        self.threads = torch.get_num_threads()
+        if self.earlier and self.folder.checkpoint_path.exists():
+            self._compute_like(self.earlier.hardware)
         self.folder.write_config(OmegaConf.to_yaml(self.settings, resolve=True))
         self.record = self._first_record()
         self.folder.write_record(self.record)
@@ -75,6 +79,19 @@ class Session:
             self._close(status="failed", error=Failure(type=type(failure).__name__, message=str(failure)))
         logging.getLogger().removeHandler(self.log_file)
         self.log_file.close()
+        torch.set_num_threads(self.threads)
+
+    def _compute_like(self, before: Hardware) -> None:
+        """A run that goes on needs the threads it had: their number settles the order of sums."""
+        if self.settings.threads is None and before.threads <= joblib.cpu_count():
+            torch.set_num_threads(before.threads)
+        here = self._hardware()
+        if (here.cpu, here.threads) != (before.cpu, before.threads):
+            log.warning(
+                "this run began on %s with threads=%d and goes on on %s with threads=%d: its last digits "
+                "may not be those of a run in one piece",
+                *(before.cpu, before.threads, here.cpu, here.threads),
+            )
 
     def refuse(self, error: Exception) -> None:
         """Leave a record of a run that cannot start."""
@@ -169,8 +186,11 @@ class Session:
     def _times(self) -> Times:
         return Times(**self.seconds, total_s=time.perf_counter() - self.began)
 
-    def _first_record(self) -> RunRecord:
+    def _hardware(self) -> Hardware:
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        return hardware(threads=torch.get_num_threads(), gpu=gpu)
+
+    def _first_record(self) -> RunRecord:
         return RunRecord(
             run_id=self.folder.path.name,
             status="running",
@@ -182,7 +202,7 @@ class Session:
             data_fingerprint=self.data.fingerprint,
             started_at=utc_now(),
             host=socket.gethostname(),
-            hardware=hardware(threads=torch.get_num_threads(), gpu=gpu),
+            hardware=self._hardware(),
             git=git_state(Path(__file__).parent),
             versions=versions(),
             settings=cast(dict[str, Any], OmegaConf.to_container(self.settings, resolve=True)),

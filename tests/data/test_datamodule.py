@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Literal, cast
 
 import datasets
 import pytest
@@ -11,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Batch
 from softcue.data.collate import Collator, EpochShuffle, LengthGroupedShuffle, Row
-from softcue.data.datamodule import PromptData
+from softcue.data.datamodule import Order, PromptData
 from softcue.data.pool import Pool
-from softcue.data.splits import AllLabelled, FewShot
+from softcue.data.splits import AllLabelled, FewShot, Splitter
 from softcue.data.task import Task
 from softcue.errors import ConfigError
 
@@ -34,20 +35,20 @@ def _data(
     task: Task,
     *,
     max_length: int | None = 64,
-    padding: str = "longest",
-    order: str = "shuffled",
-    split: object = _SPLIT,
+    padding: Literal["longest", "max_length"] = "longest",
+    order: Order = "shuffled",
+    split: Splitter = _SPLIT,
 ) -> PromptData:
     return PromptData(
         source=_Given(pool=pool),
         task=task,
         layout="[soft:5]{input}",
-        splitter=split,  # type: ignore[arg-type]
+        splitter=split,
         batch_size=8,
         eval_batch_size=16,
         max_length=max_length,
-        padding=padding,  # type: ignore[arg-type]
-        order=order,  # type: ignore[arg-type]
+        padding=padding,
+        order=order,
         seed=0,
         cache_dir=None,
         num_workers=0,
@@ -186,7 +187,7 @@ def test_the_order_of_training_rows_is_a_setting(
     rows = torch.cat([batch.row_B for batch in _batches(data.train_dataloader())])
     assert sorted(rows.tolist()) == list(range(len(data.rows("train"))))
     with pytest.raises(ConfigError, match=r"data\.order=sorted; choose shuffled or length_grouped"):
-        _data(tweets, task, order="sorted")
+        _data(tweets, task, order=cast(Order, "sorted"))
 
 
 def test_an_empty_part_has_no_loader(tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast) -> None:

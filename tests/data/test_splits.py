@@ -8,7 +8,7 @@ import pytest
 
 from softcue.data.pool import Pool
 from softcue.data.sources import normalise_tweet
-from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter, stratified_order
+from softcue.data.splits import AllLabelled, Balance, FewShot, FewShotFolds, KFold, Splitter, stratified_order
 from softcue.errors import DataError
 
 _CLASSES = ("complaint", "no complaint")
@@ -51,9 +51,9 @@ def test_another_seed_draws_other_training_rows_and_the_same_test_rows(tweets: P
 
 
 @pytest.mark.parametrize("balance", ["natural", "equal"])
-def test_fewer_rows_are_the_first_of_more(tweets: Pool, balance: str) -> None:
-    more = replace(_FEW, balance=balance).split(tweets, _CLASSES)  # type: ignore[arg-type]
-    fewer = replace(_FEW, balance=balance, num_train=16).split(tweets, _CLASSES)  # type: ignore[arg-type]
+def test_fewer_rows_are_the_first_of_more(tweets: Pool, balance: Balance) -> None:
+    more = replace(_FEW, balance=balance).split(tweets, _CLASSES)
+    fewer = replace(_FEW, balance=balance, num_train=16).split(tweets, _CLASSES)
     assert _ids(fewer.train) == _ids(more.train)[:16]
     assert _ids(fewer.validation) == _ids(more.validation)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from softcue.build import build_backbone, build_data, build_prompt
+from softcue.contracts import Batch
 from softcue.errors import TrainingError
 from softcue.objectives import Scoring
 from softcue.predictions import predict
@@ -89,7 +91,7 @@ def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
         folded = prompt.eval()().detach()
     (task,) = data.tasks.values()
     for bank in (folded, shipped):
-        again = predict(lm, bank, task.eval_dataloader("test"), SUM)  # type: ignore[arg-type]
+        again = predict(lm, bank, cast(Iterable[Batch], task.eval_dataloader("test")), SUM)
         assert again.columns(task.task.classes, data.ids("test")) == saved.to_dict(orient="list")
     assert metadata["layout"] == settings.prompt.layout
     assert metadata["backbone"] == "smollm2_135m"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,41 @@ def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(
         assert record is not None
         assert record.training is not None
         assert record.training.resumes == 1
+
+
+@pytest.fixture
+def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine of two cores, both at work."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_run_goes_on_with_as_many_threads_as_it_began_with(
+    compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = ["prompt=p_tuning_lstm", 'prompt.layout="[soft:20]{input}"']
+    folder = train(compose(*case))
+    whole, state = content(folder), sorted(states.iterdir())[2]
+    torch.set_num_threads(1)
+
+    def go_on(*overrides: str) -> int:
+        shutil.rmtree(folder.path)
+        shutil.copytree(state, folder.path)
+        record = train(compose(*case, *overrides)).record()
+        assert record is not None
+        return record.hardware.threads
+
+    assert go_on() == 2
+    assert torch.get_num_threads() == 1
+    assert content(folder) == whole
+    assert "threads=" not in caplog.text
+    assert go_on("threads=1") == 1
+    assert "with threads=2 and goes on" in caplog.text
 
 
 def test_a_run_cut_off_while_scoring_does_not_train_again(

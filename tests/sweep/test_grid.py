@@ -150,6 +150,7 @@ def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
         "prompt=p_tuning_lstm,prefix_tuning",
         'prompt.layout="[soft:4]{input}"',
         "trainer.max_epochs=40",
+        "threads=1",  # in whatever process
     ]
     runs = tmp_path / "runs"
     step = random.Random(seed).randrange(2, 60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -17,9 +16,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from softcue.errors import SoftcueError
-from softcue.runs.atomic import write_atomic
 from softcue.sweep.jobs import Job, Jobs
-from softcue.sweep.plan import PLAN
+from softcue.sweep.plan import PLAN, Plan, PlannedJob, write_plan
 from softcue.sweep.table import jobs_table, show, time_left
 
 POLL_S = 2.0
@@ -120,8 +118,9 @@ class Runner:
     def _write_plan(self, jobs: Sequence[Job]) -> None:
         """Who watches the sweep reads here what belongs to it."""
         self.planned.extend(jobs)
-        plan = [
-            {"words": job.words, "runs": [folder.path.name for folder in job.folders]} for job in self.planned
-        ]
+        planned = (
+            PlannedJob(words=job.words, runs=tuple(folder.path.name for folder in job.folders))
+            for job in self.planned
+        )
         self.root.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.root / PLAN, json.dumps({"jobs": plan, "command": sys.argv[1:]}, indent=1))
+        write_plan(self.root / PLAN, Plan(jobs=tuple(planned), command=tuple(sys.argv[1:])))

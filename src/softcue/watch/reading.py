@@ -9,8 +9,7 @@ from pathlib import Path
 from softcue.errors import RunError
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RECORD, RunFolder
-from softcue.sweep.plan import PLAN
-from softcue.watch.plan import Plan, PlannedJob, read_plan
+from softcue.sweep.plan import PLAN, Plan, PlannedJob, read_plan
 
 ENDED = ("complete", "failed", "pruned")
 STATES = (*ENDED, "running", "cut off", "left")
