@@ -6,12 +6,17 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra._internal.core_plugins import basic_launcher
 
 from softcue.errors import RunBusyError
 from softcue.prompts.saved import load_bank
+from softcue.runs.record import Failure
 from softcue.runs.store import RunFolder, list_records
 from softcue.train import train
 from tests.composing import train_config
@@ -47,6 +52,28 @@ def test_what_is_complete_is_skipped_and_what_failed_is_run_again(sweep: Sweep, 
     assert code == 1
     changed = {name for name, when in written(runs).items() if again.get(name) != when}
     assert changed == {failed.run_id}
+
+
+def test_jobs_that_a_dead_launcher_took_along_are_started_again(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep(*BASELINE, "seed=0,1")
+    for record in list_records(tmp_path / "runs").records:
+        # As an earlier command left it: its error says nothing of this one's start.
+        failed = replace(record, status="failed", error=Failure(type="OSError", message="disk full"))
+        RunFolder(tmp_path / "runs", record.run_id).write_record(failed)
+    launcher, starts = basic_launcher.BasicLauncher, count()
+    launch = launcher.launch
+
+    def dies_twice(*arguments: Any) -> Any:
+        if next(starts) < 2:
+            raise OSError("the workers are gone")
+        return launch(*arguments)
+
+    monkeypatch.setattr(launcher, "launch", dies_twice)
+    code, printed = sweep(*BASELINE, "seed=0,1")
+    assert code == 0, printed
+    assert next(starts) == 4
 
 
 def test_a_dry_run_lists_the_jobs_their_state_and_the_time_left(sweep: Sweep, tmp_path: Path) -> None:

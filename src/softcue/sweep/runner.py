@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins import basic_launcher
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -72,6 +72,7 @@ class Runner:
         if self.dry or not left:
             return jobs
         self._write_plan(jobs)
+        earlier = {job.number: job.records() for job in left}
         starts: Counter[int] = Counter()
         while left:
             free = [job for job in left if not job.is_busy]
@@ -81,11 +82,13 @@ class Runner:
             if not free:
                 show(f"waiting for {len(left)} jobs that other processes run")
                 time.sleep(POLL_S)
-            # An error is final for this start; who was cut off, and all he took along, may try again.
+            # An error is final for this command; who was cut off, and all he took along, may try again.
             left = [
                 job
                 for job in left
-                if not job.is_complete and starts[job.number] < (1 if job.has_ended else TRIES)
+                if not job.is_complete
+                and starts[job.number]
+                < (1 if job.has_ended and job.records() != earlier[job.number] else TRIES)
             ]
         return jobs
 
@@ -100,7 +103,8 @@ class Runner:
 
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
         """What the launcher is given at once: in this process one job, for others as many as they take."""
-        if isinstance(self.launcher, BasicLauncher):
+        # Looked up now: Hydra's search for plugins makes the class anew.
+        if isinstance(self.launcher, basic_launcher.BasicLauncher):
             # Those that another process has taken or ended meanwhile are left to it.
             yield from ([job] for job in jobs if not job.is_busy and not job.is_complete)
         else:
