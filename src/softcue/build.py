@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,6 +26,7 @@ from softcue.errors import ConfigError, SoftcueError
 from softcue.learners import Learner, PromptLearner, TextBaseline
 from softcue.module import PromptModule
 from softcue.objectives import Scoring
+from softcue.resume import LastState
 
 
 def build_data(settings: DictConfig) -> PromptData | MixedData:
@@ -181,8 +183,11 @@ def build_trainer(settings: DictConfig) -> Trainer:
     return trainer
 
 
-def build_pack_trainer(settings: DictConfig) -> Trainer:
-    """The Trainer of several runs that train together; what each would log alone, it logs afterwards."""
+def build_pack_trainer(settings: DictConfig, path: Path) -> Trainer:
+    """The Trainer of several runs that train together; what each would log alone, it logs afterwards.
+
+    `path` is where it keeps the state that they go on from.
+    """
     callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
     for callback in callbacks:
         if isinstance(callback, EarlyStopping) or getattr(callback, "monitor", None):
@@ -190,8 +195,13 @@ def build_pack_trainer(settings: DictConfig) -> Trainer:
                 f"callbacks hold {type(callback).__name__}, which chooses by one run's validation metric; "
                 "runs that train together (packed) end together. Use callbacks=default."
             )
-    shown = [callback for callback in callbacks if not isinstance(callback, Checkpoint)]
-    trainer: Trainer = _make(settings.trainer, callbacks=shown, logger=False, enable_checkpointing=False)
+    kept = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
+    states = [callback for callback in kept if isinstance(callback, LastState)]
+    for state in states:
+        state.path = path
+    trainer: Trainer = _make(
+        settings.trainer, callbacks=kept, logger=False, enable_checkpointing=bool(states)
+    )
     return trainer
 
 

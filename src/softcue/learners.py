@@ -13,7 +13,6 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities import CombinedLoader
 from rich.progress import track
 
 from softcue.baselines.tfidf import TfidfLogisticRegression
@@ -23,11 +22,11 @@ from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError, TrainingError
 from softcue.module import PromptModule
 from softcue.objectives import ScoresObjective
-from softcue.packed import PackedModule
+from softcue.packed import PackedData, PackedModule
 from softcue.predictions import Predictions, predict
 from softcue.prompts.saved import bank_to_bytes
 from softcue.resume import LastState, save
-from softcue.runs.atomic import write_atomic
+from softcue.runs.atomic import atomic_path, write_atomic
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
 
@@ -106,7 +105,7 @@ class PromptLearner:
             monitor=best.monitor if best else None,
             best_value=float(best.best_model_score) if best and best.best_model_score is not None else None,
             best_step=int(state["global_step"]) if best else None,
-            resumes=sum(state.resumes for state in self._last_states),
+            resumes=sum(state.resumes for state in last_states(self.trainer)),
         )
 
     def restore(self, checkpoint: Path, training: Training) -> None:
@@ -116,11 +115,7 @@ class PromptLearner:
 
     @property
     def seconds_before(self) -> float:
-        return sum(state.seconds_before for state in self._last_states)
-
-    @property
-    def _last_states(self) -> list[LastState]:
-        return [callback for callback in self.trainer.checkpoint_callbacks if isinstance(callback, LastState)]
+        return sum(state.seconds_before for state in last_states(self.trainer))
 
     def bank(self) -> PromptBank:
         """The prompt as it ships: its encoder folded away, dropout off."""
@@ -162,8 +157,12 @@ class PromptLearner:
         write_atomic(folder.prompt_path, bank_to_bytes(bank, metadata, self.module.prompt.factors()))
 
 
-def fit_packed(learners: Sequence[PromptLearner], trainer: Trainer) -> list[Training | TrainingError]:
+def fit_packed(
+    learners: Sequence[PromptLearner], folders: Sequence[RunFolder], trainer: Trainer
+) -> list[Training | TrainingError]:
     """Train several prompts in one pass; a member that diverged gives its error instead.
+
+    A pass of the same runs that was cut off goes on. The others end as `fit` leaves them.
 
     Raises:
         ConfigError: the members have different numbers of training batches.
@@ -178,10 +177,16 @@ def fit_packed(learners: Sequence[PromptLearner], trainer: Trainer) -> list[Trai
             f"packed runs have {[len(loader) for loader in loaders]} training batches; runs that train "
             "together need the same number. Give them the same split.num_train and data.batch_size."
         )
-    pack = PackedModule([learner.module for learner in learners])
-    trainer.fit(pack, train_dataloaders=CombinedLoader(loaders, "min_size"))
-    for learner, curve in zip(learners, pack.curves, strict=True):
+    names = [folder.path.name for folder in folders]
+    pack = PackedModule([learner.module for learner in learners], names=names)
+    data = PackedData([cast(PromptData, learner.data) for learner in learners])
+    start = _readable(folders[0].pack_path, packed=names)
+    trainer.fit(pack, datamodule=data, ckpt_path=start, weights_only=True)
+    for learner, folder, curve in zip(learners, folders, pack.curves, strict=True):
         learner.steps = trainer.global_step
+        with atomic_path(folder.checkpoint_path) as temporary:
+            state = {"state_dict": learner.module.state_dict(), "global_step": trainer.global_step}
+            torch.save(state, temporary)
         for logger in learner.trainer.loggers:
             for values in curve:
                 logger.log_metrics(
@@ -195,6 +200,7 @@ def fit_packed(learners: Sequence[PromptLearner], trainer: Trainer) -> list[Trai
         best_value=None,
         best_step=None,
         packed=len(learners),
+        resumes=sum(state.resumes for state in last_states(trainer)),
     )
     return [pack.failures.get(at, done) for at in range(len(learners))]
 
@@ -251,14 +257,29 @@ def parameters_line(parameters: Parameters) -> str:
     )
 
 
-def _readable(checkpoint: Path) -> Path | None:
-    """The checkpoint to go on from; None, and a line in the log, if there is none that can be read."""
+def last_states(trainer: Trainer) -> list[LastState]:
+    """The callbacks that keep what a run goes on from: one, or none."""
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, LastState)]
+
+
+def _readable(checkpoint: Path, packed: Sequence[str] | None = None) -> Path | None:
+    """The checkpoint to go on from; None, and a line in the log, if none is there, is whole, and is theirs.
+
+    `packed` are the runs that train together.
+    """
     if not checkpoint.exists():
         return None
     try:
-        step = torch.load(checkpoint, weights_only=True, map_location="cpu")["global_step"]
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        step = state["global_step"]
     except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError) as error:
         log.warning("%s cannot be read (%s): training starts from the beginning", checkpoint, error)
+        return None
+    if packed is not None and state["packed"]["names"] != packed:
+        log.warning(
+            "%s is of other runs (%s): training starts from the beginning",
+            *(checkpoint, ", ".join(state["packed"]["names"])),
+        )
         return None
     log.info("going on after step %d, from %s", step, checkpoint)
     return checkpoint

@@ -1,23 +1,24 @@
 """Packed training: several runs of one method in one pass through the frozen model.
 
 Each member keeps its own rows, their order, its loss and its optimizer state, so it becomes what it
-would have become alone; what they share is the pass.
+would have become alone; what they share is the pass, and the state that a pass cut off goes on from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning import LightningDataModule, LightningModule
+from lightning.pytorch.utilities import CombinedLoader, GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from softcue.contracts import Batch, PromptBank
+from softcue.data.datamodule import PromptData
 from softcue.errors import TrainingError
 from softcue.module import PromptModule
 from softcue.objectives import ScoresObjective
@@ -27,13 +28,16 @@ class PackedModule(LightningModule):
     """Trains the prompts of several modules that share one frozen model and one objective.
 
     A member whose loss is no longer finite stops there, with its error in `failures`; the others go on.
+    `names` are the members' run ids.
     """
 
-    def __init__(self, members: Sequence[PromptModule]) -> None:
+    def __init__(self, members: Sequence[PromptModule], *, names: Sequence[str]) -> None:
         super().__init__()
         # No submodules of ours: they are Lightning's own kind, and only their prompts train here.
         self.__dict__["members"] = list(members)
+        self.names = list(names)
         self.prompts = nn.ModuleList(member.prompt for member in members)
+        self.train_losses = nn.ModuleList(member.train_loss for member in members)
         self.failures: dict[int, TrainingError] = {}
         self.curves: list[list[Mapping[str, float]]] = [[] for _ in members]
         """For each member, what its epochs would have logged alone."""
@@ -60,10 +64,10 @@ class PackedModule(LightningModule):
             member = self._members[at]
             loss = objective.of(own, batches[at].target_B, member.scoring)
             if torch.isfinite(loss.mean):
-                member.train_loss.update(loss.mean.detach().cpu(), loss.weight.cpu())
+                member.train_loss.update(loss.mean.detach(), loss.weight)
                 losses.append(loss.mean)
             else:
-                self._stop(at)
+                self._stop(at, self._diverged(at))
         if not losses:
             raise self.failures[running[-1]]
         # A sum: no member's gradient knows of the others.
@@ -87,7 +91,19 @@ class PackedModule(LightningModule):
     def on_train_end(self) -> None:
         for at, prompt in enumerate(self.prompts):
             if at not in self.failures and not all(torch.isfinite(p).all() for p in prompt.parameters()):
-                self._stop(at)
+                self._stop(at, self._diverged(at))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["packed"] = {
+            "names": self.names,
+            "failures": {at: str(error) for at, error in self.failures.items()},
+            "curves": self.curves,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.curves = checkpoint["packed"]["curves"]
+        for at, message in checkpoint["packed"]["failures"].items():
+            self._stop(at, TrainingError(message))
 
     def configure_gradient_clipping(
         self,
@@ -125,9 +141,25 @@ class PackedModule(LightningModule):
             if any(parameter is first for parameter in group["params"])
         )
 
-    def _stop(self, at: int) -> None:
-        self.failures[at] = TrainingError(
+    def _diverged(self, at: int) -> TrainingError:
+        return TrainingError(
             f"the loss is no longer finite at step {self.global_step} with learning rate "
             f"{self._group_of(at)['lr']:g}; lower optimizer.lr, or set scheduler.warmup_fraction=0.1."
         )
+
+    def _stop(self, at: int, error: TrainingError) -> None:
+        self.failures[at] = error
         self.prompts[at].requires_grad_(False)
+
+
+class PackedData(LightningDataModule):
+    """Each member's training batches, side by side."""
+
+    def __init__(self, members: Sequence[PromptData]) -> None:
+        super().__init__()
+        self.members = members
+
+    def train_dataloader(self) -> CombinedLoader:
+        for member in self.members:
+            member.trainer = self.trainer  # whose loop tells where a pass that was cut off goes on
+        return CombinedLoader([member.train_dataloader() for member in self.members], "min_size")

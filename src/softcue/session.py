@@ -49,7 +49,7 @@ class Session:
         logging.getLogger().addHandler(self.log_file)
         self.earlier = self.folder.record()
         self.threads = torch.get_num_threads()
-        if self.earlier and self.folder.checkpoint_path.exists():
+        if self.earlier and (self.folder.checkpoint_path.exists() or self.folder.pack_path.exists()):
             self._compute_like(self.earlier.hardware)
         self.folder.write_config(OmegaConf.to_yaml(self.settings, resolve=True))
         self.record = self._first_record()
@@ -121,23 +121,29 @@ class Session:
         )
 
     def train(self, learner: Learner) -> None:
-        """Fit the learner, or take it as an earlier start left it that was cut off while scoring."""
+        """Fit the learner, unless an earlier start has."""
+        if not self.restored(learner):
+            with self._timing("train_s"):
+                training = learner.fit(self.folder.checkpoint_path)
+            self.trained(learner, training, seconds=self.seconds["train_s"] + learner.seconds_before)
+
+    def restored(self, learner: Learner) -> bool:
+        """Whether an earlier start was cut off while scoring: then the learner is as that had left it."""
         before = self.earlier
-        if before and before.training and before.times and self.folder.checkpoint_path.exists():
-            learner.restore(self.folder.checkpoint_path, before.training)
-            log.info("trained already: scoring is left")
-            self.trained(learner, before.training, seconds=before.times.train_s)
-            return
-        with self._timing("train_s"):
-            training = learner.fit(self.folder.checkpoint_path)
-        self.trained(learner, training, seconds=self.seconds["train_s"] + learner.seconds_before)
-        self.record = replace(self.record, times=self._times())
-        self.folder.write_record(self.record)
+        if not (before and before.training and before.times and self.folder.checkpoint_path.exists()):
+            return False
+        learner.restore(self.folder.checkpoint_path, before.training)
+        log.info("trained already: scoring is left")
+        self.trained(learner, before.training, seconds=before.times.train_s)
+        return True
 
     def trained(self, learner: Learner, training: Training | None, *, seconds: float) -> None:
         """The learner was fitted, and so long it took; of a pass with others, its share."""
         self.seconds["train_s"] = seconds
-        self.record = replace(self.record, training=training, parameters=learner.parameters)
+        self.record = replace(
+            self.record, training=training, parameters=learner.parameters, times=self._times()
+        )
+        self.folder.write_record(self.record)
 
     def score(self, learner: Learner, part: Part) -> None:
         """Predict a part's rows, keep them, and keep the metrics if the rows have labels."""

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import product
@@ -35,7 +35,7 @@ from softcue.configs import CONFIG_PATH
 from softcue.data.datamodule import PARTS, Part, PromptData
 from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError, PrunedError, SoftcueError, TrainingError
-from softcue.learners import Learner, fit_packed
+from softcue.learners import Learner, PromptLearner, fit_packed, last_states
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
 from softcue.session import Session
@@ -100,6 +100,8 @@ def _run(run: Run) -> None:
 def train_packed(settings: DictConfig) -> list[RunFolder]:
     """Train several runs in one pass; each leaves the record it would have left alone.
 
+    A pass that was cut off goes on, as do runs that were cut off while they were scored after it.
+
     Raises:
         TrainingError: runs that diverged, once all others are complete.
     """
@@ -116,19 +118,36 @@ def train_packed(settings: DictConfig) -> list[RunFolder]:
         learners = [build_prompt_learner(run.settings, run.data) for run in left]
         for session, learner in zip(sessions, learners, strict=True):
             session.set_up(learner)
-        began = time.perf_counter()
-        outcomes = fit_packed(learners, build_pack_trainer(left[0].settings))
-        seconds = (time.perf_counter() - began) / len(left)
-        for session, learner, outcome in zip(sessions, learners, outcomes, strict=True):
-            if isinstance(outcome, TrainingError):
-                session.fail(outcome)
-                failures.append(f"{session.folder.path}: {outcome}")
-            else:
-                session.trained(learner, outcome, seconds=seconds)
+        trained = list(zip(sessions, learners, strict=True))
+        pack = [(session, learner) for session, learner in trained if not session.restored(learner)]
+        for session, outcome in _train_pack(pack):
+            session.fail(outcome)
+            failures.append(f"{session.folder.path}: {outcome}")
+        for session, learner in trained:
+            if session.failure is None:
                 _score_and_ship(session, learner)
     if failures:
         raise TrainingError("; ".join(failures))
     return [run.folder for run in runs]
+
+
+def _train_pack(pack: Sequence[tuple[Session, PromptLearner]]) -> list[tuple[Session, TrainingError]]:
+    """Train them in one pass, and note it in each one's record; which have diverged."""
+    if not pack:
+        return []
+    folders = [session.folder for session, _ in pack]
+    trainer = build_pack_trainer(pack[0][0].settings, folders[0].pack_path)
+    began = time.perf_counter()
+    outcomes = fit_packed([learner for _, learner in pack], folders, trainer)
+    seconds = time.perf_counter() - began + sum(state.seconds_before for state in last_states(trainer))
+    diverged = []
+    for (session, learner), outcome in zip(pack, outcomes, strict=True):
+        if isinstance(outcome, TrainingError):
+            diverged.append((session, outcome))
+        else:
+            session.trained(learner, outcome, seconds=seconds / len(pack))
+    folders[0].pack_path.unlink(missing_ok=True)
+    return diverged
 
 
 def members(settings: DictConfig) -> list[DictConfig]:

@@ -13,11 +13,11 @@ import torch
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from softcue.errors import RunError
+from softcue.errors import RunError, TrainingError
 from softcue.resume import LastState
 from softcue.runs.store import RunFolder
 from softcue.session import Session
-from softcue.train import train
+from softcue.train import train, train_packed
 
 Compose = Callable[..., DictConfig]
 CASES = {
@@ -43,17 +43,24 @@ CASES = {
 
 @pytest.fixture
 def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a copy of the run's folder is kept each time that it saves its state."""
+    """Where a copy of all runs is kept each time that one saves its state."""
     folder, at_batch = tmp_path / "states", LastState.on_train_batch_start
 
     def saved_and_copied(self: LastState, trainer: Trainer, *rest: Any) -> None:
         at_batch(self, trainer, *rest)
         if self.path.exists():
             step = torch.load(self.path, weights_only=True)["global_step"]
-            shutil.copytree(self.path.parent, folder / f"{step:03d}", dirs_exist_ok=True)
+            shutil.copytree(self.path.parents[1], folder / f"{step:03d}", dirs_exist_ok=True)
 
     monkeypatch.setattr(LastState, "on_train_batch_start", saved_and_copied)
     return folder
+
+
+def put_back(state: Path, compose: Compose) -> None:
+    """Have all runs as they were."""
+    runs = Path(compose().paths.runs)
+    shutil.rmtree(runs)
+    shutil.copytree(state, runs)
 
 
 def content(folder: RunFolder) -> dict[str, object]:
@@ -82,14 +89,70 @@ def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(
     assert len(kept) >= 4
     # Of 3 batches an epoch: amid the first, at the start of the second, amid it, and the last.
     for state in kept if case == "prompt tuning" else (kept[1], kept[3], kept[4], kept[-1]):
-        shutil.rmtree(folder.path)
-        shutil.copytree(state, folder.path)
+        put_back(state, compose)
         train(compose(*CASES[case]))
         assert content(folder) == whole, state.name
         record = folder.record()
         assert record is not None
         assert record.training is not None
         assert record.training.resumes == 1
+
+
+def test_runs_that_train_together_go_on_together(
+    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "packed.seed=[0,1]"]
+    whole = [content(folder) for folder in train_packed(compose(*case))]
+    monkeypatch.undo()
+    kept = sorted(states.iterdir())
+    for state in (kept[1], kept[3]):  # amid the first epoch, and at the start of the second
+        put_back(state, compose)
+        folders = train_packed(compose(*case))
+        assert [content(folder) for folder in folders] == whole, state.name
+        records = [folder.record() for folder in folders]
+        assert [record.training.resumes for record in records if record and record.training] == [1, 1]
+        assert not list(folders[0].path.parent.glob("*/packed.ckpt"))
+
+
+def test_a_run_that_has_diverged_among_others_stays_so(compose: Compose, states: Path) -> None:
+    case = ["prompt=prefix_tuning", "scheduler=constant", "packed.learning_rate=[0.01,3e37]"]
+
+    def ended() -> tuple[dict[str, object], str]:
+        with pytest.raises(TrainingError, match="no longer finite") as caught:
+            train_packed(compose(*case))
+        folders = [RunFolder(runs, path.name) for path in runs.iterdir()]
+        (complete,) = (folder for folder in folders if folder.is_complete)
+        return content(complete), str(caught.value)
+
+    runs = Path(compose().paths.runs)
+    whole = ended()
+    put_back(sorted(states.iterdir())[-1], compose)
+    assert ended() == whole
+
+
+def test_runs_that_trained_together_and_were_cut_off_while_scored_do_not_train_again(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "score", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train_packed(compose("packed.seed=[0,1]"))
+    monkeypatch.setattr(Trainer, "fit", cut_off)
+    assert all(folder.is_complete for folder in train_packed(compose("packed.seed=[0,1]")))
+
+
+def test_a_pass_does_not_go_on_with_other_runs(
+    compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_packed(compose("packed.seed=[0,1]"))
+    put_back(sorted(states.iterdir())[2], compose)
+    folders = train_packed(compose("packed.seed=[0,2]"))
+    assert "packed.ckpt is of other runs (prompt_tuning-" in caplog.text
+    records = [folder.record() for folder in folders]
+    assert [record.training.resumes for record in records if record and record.training] == [0, 0]
 
 
 @pytest.fixture
@@ -113,8 +176,7 @@ def test_a_run_goes_on_with_as_many_threads_as_it_began_with(
     torch.set_num_threads(1)
 
     def go_on(*overrides: str) -> int:
-        shutil.rmtree(folder.path)
-        shutil.copytree(state, folder.path)
+        put_back(state, compose)
         record = train(compose(*case, *overrides)).record()
         assert record is not None
         return record.hardware.threads

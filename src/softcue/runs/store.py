@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
+    def pack_path(self) -> Path:
+        """Where runs that train together go on from, in the first one's folder."""
+        return self.path / "packed.ckpt"
+
+    @property
     def log_path(self) -> Path:
         """What the run said while it ran."""
         return self.path / "run.log"
