@@ -185,8 +185,8 @@ def fit_packed(
     for learner, folder, curve in zip(learners, folders, pack.curves, strict=True):
         learner.steps = trainer.global_step
         with atomic_path(folder.checkpoint_path) as temporary:
-            state = {"state_dict": learner.module.state_dict(), "global_step": trainer.global_step}
-            torch.save(state, temporary)
+            # To be scored with; no run alone goes on from it.
+            torch.save({"state_dict": learner.module.state_dict()}, temporary)
         for logger in learner.trainer.loggers:
             for values in curve:
                 logger.log_metrics(
@@ -271,9 +271,11 @@ def _readable(checkpoint: Path, packed: Sequence[str] | None = None) -> Path | N
         return None
     try:
         state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        step = state["global_step"]
-    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         log.warning("%s cannot be read (%s): training starts from the beginning", checkpoint, error)
+        return None
+    if "loops" not in state:
+        log.warning("%s holds the end of a packed run: training starts from the beginning", checkpoint)
         return None
     if packed is not None and state["packed"]["names"] != packed:
         log.warning(
@@ -281,7 +283,7 @@ def _readable(checkpoint: Path, packed: Sequence[str] | None = None) -> Path | N
             *(checkpoint, ", ".join(state["packed"]["names"])),
         )
         return None
-    log.info("going on after step %d, from %s", step, checkpoint)
+    log.info("going on after step %d, from %s", state["global_step"], checkpoint)
     return checkpoint
 
 

@@ -116,14 +116,14 @@ def train_packed(settings: DictConfig) -> list[RunFolder]:
             stack.enter_context(run.folder.lock(wait_s=LOCK_S))
         sessions = [stack.enter_context(Session(run.folder, run.settings, run.data)) for run in left]
         learners = [build_prompt_learner(run.settings, run.data) for run in left]
-        for session, learner in zip(sessions, learners, strict=True):
+        pairs = list(zip(sessions, learners, strict=True))
+        for session, learner in pairs:
             session.set_up(learner)
-        trained = list(zip(sessions, learners, strict=True))
-        pack = [(session, learner) for session, learner in trained if not session.restored(learner)]
+        pack = [(session, learner) for session, learner in pairs if not session.restored(learner)]
         for session, outcome in _train_pack(pack):
             session.fail(outcome)
             failures.append(f"{session.folder.path}: {outcome}")
-        for session, learner in trained:
+        for session, learner in pairs:
             if session.failure is None:
                 _score_and_ship(session, learner)
     if failures:

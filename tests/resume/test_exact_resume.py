@@ -144,6 +144,21 @@ def test_runs_that_trained_together_and_were_cut_off_while_scored_do_not_train_a
     assert all(folder.is_complete for folder in train_packed(compose("packed.seed=[0,1]")))
 
 
+def test_a_run_alone_starts_anew_from_the_end_of_a_pass_that_no_record_tells_of(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cut_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "trained", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            train_packed(compose("packed.seed=[0,1]"))
+    alone = content(train(compose("seed=0")))
+    assert "last.ckpt holds the end of a packed run" in caplog.text
+    assert alone == content(train(compose("seed=0", f"paths.runs={tmp_path / 'other'}")))
+
+
 def test_a_pass_does_not_go_on_with_other_runs(
     compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
