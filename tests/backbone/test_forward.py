@@ -165,7 +165,7 @@ def test_rows_of_different_tasks_keep_their_own_classes() -> None:
 def test_beside_bfloat16_weights_the_sums_between_layers_stay_fp32(family: str) -> None:
     rows = [row for layout in LAYOUTS.values() for row in layout]
     bank = PromptBank(embeddings_TPD=prompt().detach())
-    low = tiny_model(family).to(torch.bfloat16)  # type: ignore[arg-type]
+    low = tiny_model(family).bfloat16()
     exact = plain_log_likelihood(copy.deepcopy(low).float(), bank, rows, CHOICES)
     lm = FrozenLM(low, tiny_tokenizer(), name="low")
     between: list[torch.dtype] = []

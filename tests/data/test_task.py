@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -36,9 +37,9 @@ from softcue.errors import SoftcueError
         ({"template": "{label} :"}, r"data\.task\.template uses column 'label'; \['id', 'label'\] are kept"),
     ],
 )
-def test_a_bad_task_is_named_with_its_key(task: Task, change: dict[str, object], message: str) -> None:
+def test_a_bad_task_is_named_with_its_key(task: Task, change: dict[str, Any], message: str) -> None:
     with pytest.raises(SoftcueError, match=message):
-        replace(task, **change)  # type: ignore[arg-type]
+        replace(task, **change)
 
 
 def test_lists_and_mappings_of_a_config_become_plain(task: Task) -> None:

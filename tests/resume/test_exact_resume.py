@@ -56,6 +56,11 @@ def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def cut_off(*_: object, **__: object) -> None:
+    """In place of what is not to be reached, or not to end."""
+    raise KeyboardInterrupt
+
+
 def put_back(state: Path, compose: Compose) -> None:
     """Have all runs as they were."""
     runs = Path(compose().paths.runs)
@@ -133,9 +138,6 @@ def test_a_run_that_has_diverged_among_others_stays_so(compose: Compose, states:
 def test_runs_that_trained_together_and_were_cut_off_while_scored_do_not_train_again(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_off(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(Session, "score", cut_off)
         with pytest.raises(KeyboardInterrupt):
@@ -147,9 +149,6 @@ def test_runs_that_trained_together_and_were_cut_off_while_scored_do_not_train_a
 def test_a_run_alone_starts_anew_from_the_end_of_a_pass_that_no_record_tells_of(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def cut_off(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(Session, "trained", cut_off)
         with pytest.raises(KeyboardInterrupt):
@@ -207,9 +206,6 @@ def test_a_run_goes_on_with_as_many_threads_as_it_began_with(
 def test_a_run_cut_off_while_scoring_does_not_train_again(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_off(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr(Session, "score", cut_off)
         with pytest.raises(KeyboardInterrupt):
