@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from softcue.backbone.forward import own_labels, run_labels, score_targets
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.contracts import Batch, PromptBank
+from softcue.backbone.scoring import TargetStates
+from softcue.backbone.stream_lm import StreamLM
+from softcue.contracts import Batch, Choices, PromptBank
 from softcue.distillation import Distillation
 from softcue.errors import ConfigError
 from softcue.objectives import LanguageModelLoss, Scoring
 from softcue.prompts.saved import bank_to_bytes
-from tests.tiny import HIDDEN, batch_of, tiny_lm
+from tests.tiny import HIDDEN, batch_of, score_targets, tiny_lm
 
 CHOICES = ((20, 21), (22,))
 ROWS = [[-1, -2, 5, 6], [-1, -2, 7, 9, 8], [-1, -2, 3]]
@@ -24,7 +25,7 @@ LAYOUT = "[soft:2]{input}"
 
 
 @pytest.fixture(scope="module")
-def lm() -> FrozenLM:
+def lm() -> StreamLM:
     return tiny_lm("llama")
 
 
@@ -33,7 +34,7 @@ def embeddings(count: int, *, seed: int) -> Tensor:
 
 
 @pytest.fixture
-def teachers(tmp_path: Path, lm: FrozenLM) -> list[str]:
+def teachers(tmp_path: Path, lm: StreamLM) -> list[str]:
     """Two finished runs, one for each task."""
     folders = []
     for task, prompt_PD in enumerate(embeddings(2, seed=0)):
@@ -54,12 +55,12 @@ def distillation(teachers: list[str], *, logits: float, hidden: float, layout: s
     return Distillation(teachers=teachers, tasks=["one", "two"], layout=layout, logits=logits, hidden=hidden)
 
 
-def test_both_terms_equal_the_formulas_written_out(lm: FrozenLM, teachers: list[str]) -> None:
+def test_both_terms_equal_the_formulas_written_out(lm: StreamLM, teachers: list[str]) -> None:
     student = PromptBank(embeddings_TPD=embeddings(2, seed=1))
     teacher = PromptBank(embeddings_TPD=embeddings(2, seed=0))
     # Labels of two tokens are predicted from two places: 2 + 1 + 2 places in all.
     mine_MD, theirs_MD = (
-        run_labels(lm, bank, batch(), own_labels(batch())).hidden_MD for bank in (student, teacher)
+        lm.states(bank, batch(), batch().target_choices).hidden_MD for bank in (student, teacher)
     )
     assert len(mine_MD) == 5
     divergence = 0.0
@@ -73,7 +74,7 @@ def test_both_terms_equal_the_formulas_written_out(lm: FrozenLM, teachers: list[
     assert float(loss.weight) == 5
 
 
-def test_a_student_equal_to_its_teachers_pays_for_labels_alone(lm: FrozenLM, teachers: list[str]) -> None:
+def test_a_student_equal_to_its_teachers_pays_for_labels_alone(lm: StreamLM, teachers: list[str]) -> None:
     same = PromptBank(embeddings_TPD=embeddings(2, seed=0))
     loss = distillation(teachers, logits=1.0, hidden=1.0)(lm, same, batch(), SUM)
     assert float(loss.mean) == pytest.approx(
@@ -81,7 +82,7 @@ def test_a_student_equal_to_its_teachers_pays_for_labels_alone(lm: FrozenLM, tea
     )
 
 
-def test_without_weights_no_teacher_is_asked(lm: FrozenLM, teachers: list[str]) -> None:
+def test_without_weights_no_teacher_is_asked(lm: StreamLM, teachers: list[str]) -> None:
     student = PromptBank(embeddings_TPD=embeddings(2, seed=1))
     objective = distillation(teachers, logits=0.0, hidden=0.0)
     expected = LanguageModelLoss()(lm, student, batch(), SUM).mean
@@ -89,7 +90,7 @@ def test_without_weights_no_teacher_is_asked(lm: FrozenLM, teachers: list[str]) 
     assert not objective._kept
 
 
-def test_each_term_pulls_the_student_to_its_teacher(lm: FrozenLM, teachers: list[str]) -> None:
+def test_each_term_pulls_the_student_to_its_teacher(lm: StreamLM, teachers: list[str]) -> None:
     for logits, hidden in ((1.0, 0.0), (0.0, 1.0)):
         leaf = embeddings(2, seed=1).requires_grad_()
         objective = distillation(teachers, logits=logits, hidden=hidden)
@@ -97,12 +98,37 @@ def test_each_term_pulls_the_student_to_its_teacher(lm: FrozenLM, teachers: list
         first.mean.backward()
         assert leaf.grad is not None
         assert leaf.grad.abs().sum(dim=(1, 2)).gt(0).all()
-        # A second look at the same rows asks no teacher again, and says the same.
-        again = objective(lm, PromptBank(embeddings_TPD=leaf), batch(), SUM)
-        assert torch.equal(first.mean, again.mean)
 
 
-def test_teachers_that_do_not_fit_are_refused(lm: FrozenLM, teachers: list[str]) -> None:
+def test_a_teacher_runs_each_row_once_however_rows_are_batched(
+    lm: StreamLM, teachers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, student = (
+        distillation(teachers, logits=0.0, hidden=1.0),
+        PromptBank(embeddings_TPD=embeddings(2, seed=1)),
+    )
+    whole, run = batch(), lm.states
+    asked: list[tuple[int, ...]] = []
+
+    def counted(bank: PromptBank, rows: Batch, choices: Sequence[Choices]) -> TargetStates:
+        asked.extend(rows.rows if bank.embeddings_TPD is not student.embeddings_TPD else ())
+        return run(bank, rows, choices)
+
+    monkeypatch.setattr(lm, "states", counted)
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 2, 1]):
+        for rows in (order[:2], order[2:]):
+            objective(lm, student, whole.select(rows), SUM)
+    assert sorted(asked) == sorted(whole.rows)
+
+
+def test_what_a_teacher_gives_does_not_depend_on_the_batch(lm: StreamLM, teachers: list[str]) -> None:
+    whole, alone = (distillation(teachers, logits=0.0, hidden=1.0) for _ in range(2))
+    together_MD = whole._teacher_states(lm, batch())
+    apart_MD = torch.cat([alone._teacher_states(lm, batch().select([row])) for row in range(3)])
+    assert torch.equal(together_MD, apart_MD)
+
+
+def test_teachers_that_do_not_fit_are_refused(lm: StreamLM, teachers: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"1 runs for the tasks \['one', 'two'\]"):
         distillation(teachers[:1], logits=1.0, hidden=0.0)
     with pytest.raises(ConfigError, match="same layout"):

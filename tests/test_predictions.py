@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.backbone.forward import score_classes
-from softcue.backbone.scoring import LabelScores
+from softcue.backbone.scoring import TargetScores
 from softcue.contracts import PromptBank, Vote
 from softcue.objectives import Scoring
 from softcue.predictions import agreed, predict, predict_batch
-from tests.tiny import FAMILIES, HIDDEN, batch_of, tiny_lm
+from tests.tiny import FAMILIES, HIDDEN, batch_of, score_classes, tiny_lm
 
 CHOICES = ((20, 21), (20, 22, 23), (24,))
 ROWS = [[-1, -2, 5, 6], [-1, -2, 7], [-1, -2, 8, 9, 10]]
@@ -50,7 +49,7 @@ def opinions(*, members: int, seed: int) -> Tensor:
 
 
 def majority(each_BMC: Tensor) -> Tensor:
-    flat = LabelScores(
+    flat = TargetScores(
         log_likelihood_BC=each_BMC.flatten(0, 1), num_tokens_BC=torch.ones(50 * len(each_BMC[0]), 3)
     )
     return agreed(flat, each_BMC.shape[1], "majority", SUM)[1]

@@ -19,8 +19,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutputWithCrossAttentions, CausalLMOutputWithPast
 
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.contracts import Batch, Choices, PromptBank
+from softcue.backbone.base import Backbone
+from softcue.backbone.scoring import TargetScores
+from softcue.backbone.stream_lm import StreamLM
+from softcue.contracts import Batch, Choices, PaddedRows, PromptBank
 
 FAMILIES = ("bloom", "llama", "gpt2")
 VOCABULARY, HIDDEN, LAYERS, HEADS = 50, 32, 3, 4
@@ -64,9 +66,19 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
-def tiny_lm(family: str) -> FrozenLM:
-    """A tiny frozen model as softcue runs it."""
-    return FrozenLM(tiny_model(family), tiny_tokenizer(), name=f"tiny_{family}")
+def tiny_lm(family: str) -> StreamLM:
+    """A tiny frozen model on the stream engine."""
+    return StreamLM(tiny_model(family), tiny_tokenizer(), name=f"tiny_{family}")
+
+
+def score_classes(lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
+    """Log-likelihood of every class's label after every row."""
+    return lm.score(bank, batch, batch.choices)
+
+
+def score_targets(lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
+    """Log-likelihood of each row's own label, as a single class [B, 1]."""
+    return lm.score(bank, batch, batch.target_choices)
 
 
 def batch_of(
@@ -77,13 +89,11 @@ def batch_of(
     targets: Sequence[int] | None = None,
     width: int = 0,
 ) -> Batch:
-    """Rows left-padded to the longest, or to `width`."""
-    width = max([width, *(len(row) for row in rows)])
-    ids = [[0] * (width - len(row)) + list(row) for row in rows]
-    real = [[False] * (width - len(row)) + [True] * len(row) for row in rows]
+    """Rows as they are, and left-padded to the longest or to `width`."""
+    ids = tuple(tuple(row) for row in rows)
     return Batch(
-        ids_BT=torch.tensor(ids),
-        real_BT=torch.tensor(real),
+        rows=ids,
+        padded=PaddedRows.of(ids, width=max([width, *map(len, ids)])),
         choices=(choices,) * len(rows),
         target_B=torch.tensor(targets if targets is not None else [0] * len(rows)),
         prompt_B=torch.tensor(prompts if prompts is not None else [0] * len(rows)),

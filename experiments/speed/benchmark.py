@@ -31,7 +31,7 @@ from experiments.speed.ours import Ours
 from experiments.speed.peers import Peft
 from experiments.speed.rows import Workload, classes_77, workload
 from softcue.backbone.embedded import dequantised, embedded_gguf
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
@@ -72,8 +72,8 @@ def training(name: str, work: Workload, methods: Sequence[str]) -> list[Result]:
     """A training step on the tutorial's batch, in float32 and in our best dtype."""
     results = []
     model = MODELS[name](torch.float32)
-    peer_model, lm = twin(model), FrozenLM(model, work.tokenizer, name=name)
-    best = FrozenLM(MODELS[name](torch.bfloat16), work.tokenizer, name=name)
+    peer_model, lm = twin(model), StreamLM(model, work.tokenizer, name=name)
+    best = StreamLM(MODELS[name](torch.bfloat16), work.tokenizer, name=name)
     for method in methods:
         console.log(f"training {name} {method}")
         peft = Peft(peer_model, method, num_virtual_tokens=VIRTUAL_TOKENS)
@@ -138,7 +138,7 @@ def limits(
 
 def suffix(work: Workload) -> list[Result]:
     """Five virtual tokens after the text: static contexts against none, and against a prefix."""
-    lm = FrozenLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
+    lm = StreamLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
     after = Ours(lm, "prompt_tuning", num_virtual_tokens=5, place="suffix")
     before = Ours(lm, "prompt_tuning", num_virtual_tokens=5)
 
@@ -175,7 +175,7 @@ def evaluation(work: Workload, name: str) -> list[Result]:
     model = MODELS[name](torch.float32)
     peft = Peft(twin(model), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
     ours, fast = (
-        Ours(FrozenLM(each, work.tokenizer, name=name), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+        Ours(StreamLM(each, work.tokenizer, name=name), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
         for each in (model, MODELS[name](torch.bfloat16))
     )
     seconds = alternating_medians(
@@ -205,7 +205,7 @@ def many_classes(work: Workload) -> list[Result]:
     peft = Peft(twin(model), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
     results = []
     for dtype, own in (("float32", model), ("bfloat16", smollm2(torch.bfloat16))):
-        lm = FrozenLM(own, work.tokenizer, name=name)
+        lm = StreamLM(own, work.tokenizer, name=name)
         ours = Ours(lm, "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
         seconds = alternating_medians(
             {
@@ -248,7 +248,7 @@ def scored(
 
 def growth(work: Workload) -> list[Result]:
     """Seconds and megabytes of a step against rows, text length, prompt length and classes."""
-    lm = FrozenLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
+    lm = StreamLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
     many = classes_77(work.tokenizer)
     results = []
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Batch, Choices, SoftPrompt
 from softcue.objectives import LanguageModelLoss, Scoring
 from softcue.predictions import predict_batch
@@ -20,7 +20,7 @@ from softcue.prompts.prompt_tuning import PromptTuning
 SUM = Scoring(per_token=False)
 
 
-def make_prompt(lm: FrozenLM, method: str, *, num_virtual_tokens: int) -> SoftPrompt:
+def make_prompt(lm: StreamLM, method: str, *, num_virtual_tokens: int) -> SoftPrompt:
     """A method in its default setting."""
     generator = Generator().manual_seed(0)
     vocabulary = SampledVocabulary(top=5000)
@@ -37,7 +37,7 @@ class Ours:
 
     def __init__(
         self,
-        lm: FrozenLM,
+        lm: StreamLM,
         method: str,
         *,
         num_virtual_tokens: int,
@@ -73,10 +73,8 @@ class Ours:
 
     def _batch(self, rows: Sequence[list[int]], choices: Sequence[Choices]) -> Batch:
         placed = [self.virtual + row if self.place == "prefix" else row + self.virtual for row in rows]
-        width = max(len(row) for row in placed)
         return Batch(
-            ids_BT=torch.tensor([[0] * (width - len(row)) + row for row in placed]),
-            real_BT=torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in placed]),
+            rows=tuple(tuple(row) for row in placed),
             choices=tuple(choices),
             target_B=torch.zeros(len(rows), dtype=torch.long),
             prompt_B=torch.zeros(len(rows), dtype=torch.long),

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.base import Backbone
 from softcue.baselines.tfidf import TfidfLogisticRegression
 from softcue.configs import CONFIG_PATH
 from softcue.contracts import BackboneSpec, SoftPrompt
@@ -95,24 +95,24 @@ def build_prompt_learner(settings: DictConfig, data: PromptData | MixedData) -> 
 
 def build_prompted_backbone(
     settings: DictConfig, data: PromptData | MixedData
-) -> tuple[FrozenLM, SoftPrompt]:
+) -> tuple[Backbone, SoftPrompt]:
     """The frozen model and the prompt at its start; `data` is encoded for them."""
     lm = build_backbone(settings)
     prompt = build_prompt(settings, lm.spec, data.template)
-    data.encode(lm.tokenizer, lm.spec.max_positions)
+    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
     return lm, prompt
 
 
-def build_backbone(settings: DictConfig) -> FrozenLM:
+def build_backbone(settings: DictConfig) -> Backbone:
     """The frozen model; loaded once for all runs of a process that ask for the same one."""
     lm = _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True))
-    lm.contexts.set_budget(settings.cache.budget_gb)
+    lm.limit_cache(settings.cache.budget_gb)
     return lm
 
 
 @lru_cache(maxsize=1)
-def _backbone(settings_yaml: str) -> FrozenLM:
-    return cast(FrozenLM, _make(cast(DictConfig, OmegaConf.create(settings_yaml))))
+def _backbone(settings_yaml: str) -> Backbone:
+    return cast(Backbone, _make(cast(DictConfig, OmegaConf.create(settings_yaml))))
 
 
 def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:

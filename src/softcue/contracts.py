@@ -15,10 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from softcue.errors import ConfigError
+
 Vote = Literal["majority", "mean_likelihood"]
 """How the members of an ensemble agree on a row's class."""
 
-Choices = tuple[tuple[int, ...], ...]
+Ids = tuple[int, ...]
+"""Tokens that follow each other: `id >= 0` is a vocabulary token, `-1 - k` is virtual token k."""
+
+Choices = tuple[Ids, ...]
 """The label tokens of each class, in class order; an end token is part of them if asked for."""
 
 
@@ -32,23 +37,42 @@ class BackboneSpec:
     num_attention_heads: int
     num_kv_heads: int
     head_size: int
+    """Numbers of one head's key."""
+    value_size: int
+    """Numbers of one head's value; most models have as many as of its key."""
     max_positions: int
     num_parameters: int
-    embedding_VD: Tensor
+    vocab_size: int
+    embed: Callable[[Tensor], Tensor]
+    """Ids [N] to embeddings [N, D] as the model applies them: these vectors equal the tokens typed."""
     tokenize: Callable[[str], list[int]]
-    """Text to vocabulary ids, without special tokens."""
+    """Text to vocabulary ids, without special tokens, as text that continues a row."""
     key_values: Callable[[Tensor], tuple[Tensor, Tensor]]
     """Embeddings [P, D], run from position 0, to their keys and values [L, H, P, K] each."""
+    prefix_refusal: str | None = None
+    """Why this model takes no keys and values in front of a row; None if it does."""
+
+    def expect_prefixes(self) -> None:
+        """Refuse a prompt of keys and values where the model takes none.
+
+        Raises:
+            ConfigError: why it does not.
+        """
+        if self.prefix_refusal is not None:
+            raise ConfigError(
+                f"backbone {self.name} takes no keys and values in front of a row: {self.prefix_refusal}. "
+                "Choose a method of embeddings, such as prompt=prompt_tuning, or another backbone."
+            )
 
     @property
-    def vocab_size(self) -> int:
-        """Rows of the embedding table: V."""
-        return self.embedding_VD.shape[0]
+    def embedding_VD(self) -> Tensor:
+        """The embedding of every vocabulary token, as the model applies it."""
+        return self.embed(torch.arange(self.vocab_size))
 
     @property
     def key_value_width(self) -> int:
-        """Numbers one token's keys and values take over all layers: 2 L H K."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_size
+        """Numbers one token's keys and values take over all layers: L H (K of keys + K of values)."""
+        return self.num_layers * self.num_kv_heads * (self.head_size + self.value_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,56 +203,102 @@ class SoftPrompt(nn.Module, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Left-padded rows and what may follow them.
+class PaddedRows:
+    """Rows padded on the left: ids [B, T], and a mask [B, T] that is False on padding.
 
-    `ids_BT >= 0` is a vocabulary token, `-1 - k` is virtual token k; `real_BT` is False on padding.
-    `choices[b]` are the label tokens of each class that row b may continue with; `target_B` is the
-    index of the right one, -1 where the row has no label. `prompt_B` says which prompt of the bank
-    the row wears, `row_B` which row of its table it is.
+    A pad's id is 0, which the mask says is no token.
     """
 
     ids_BT: Tensor
-    real_BT: Tensor
+    mask_BT: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Ids], *, width: int | None = None) -> PaddedRows:
+        """Pad rows to `width` positions, or to the longest row."""
+        longest = max(len(row) for row in rows)
+        width = longest if width is None else width
+        assert width >= longest
+        ids = [(0,) * (width - len(row)) + tuple(row) for row in rows]
+        mask = [(False,) * (width - len(row)) + (True,) * len(row) for row in rows]
+        return cls(ids_BT=torch.tensor(ids), mask_BT=torch.tensor(mask))
+
+    @property
+    def width(self) -> int:
+        """Positions of a row, pads included: T."""
+        return self.ids_BT.shape[1]
+
+    def select(self, row_R: Tensor) -> PaddedRows:
+        """Some of the rows, at the same width."""
+        return PaddedRows(ids_BT=self.ids_BT[row_R.cpu()], mask_BT=self.mask_BT[row_R.cpu()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows of token ids and what may follow them.
+
+    In `rows`, `id >= 0` is a vocabulary token and `-1 - k` is virtual token k. `choices[b]` are the
+    label tokens of each class that may follow row b; `target_B` is the index of the right one, -1
+    where the row has no label. `prompt_B` says which prompt of the bank a row uses, `row_B` which
+    row of its table it is. `padded` holds the same rows padded, for an engine that asks for it.
+    """
+
+    rows: tuple[Ids, ...]
     choices: tuple[Choices, ...]
     target_B: Tensor
     prompt_B: Tensor
     row_B: Tensor
+    padded: PaddedRows | None = None
 
     def __len__(self) -> int:
-        return self.ids_BT.shape[0]
+        return len(self.rows)
+
+    def select(self, rows: Sequence[int]) -> Batch:
+        """Some of the rows, in the given order."""
+        chosen = tuple(self.rows[row] for row in rows)
+        where = torch.tensor(rows, device=self.prompt_B.device)
+        return Batch(
+            rows=chosen,
+            choices=tuple(self.choices[row] for row in rows),
+            target_B=self.target_B[where],
+            prompt_B=self.prompt_B[where],
+            row_B=self.row_B[where],
+            padded=None if self.padded is None else self.padded.select(where),
+        )
+
+    @property
+    def target_choices(self) -> tuple[Choices, ...]:
+        """Each row's right label, as its only choice."""
+        targets = self.target_B.tolist()
+        assert min(targets) >= 0, "an unlabelled row has no target"
+        return tuple((choices[target],) for choices, target in zip(self.choices, targets, strict=True))
 
     def of_members(self, count: int) -> Batch:
         """Every row `count` times, once for each of the first `count` prompts: row by row."""
-        times = torch.tensor([count] * len(self), device=self.prompt_B.device)
-        return Batch(
-            ids_BT=self.ids_BT.repeat_interleave(times, dim=0),
-            real_BT=self.real_BT.repeat_interleave(times, dim=0),
-            choices=tuple(choices for choices in self.choices for _ in range(count)),
-            target_B=self.target_B.repeat_interleave(times),
-            prompt_B=torch.arange(count, device=self.prompt_B.device).repeat(len(self)),
-            row_B=self.row_B.repeat_interleave(times),
-        )
+        repeated = self.select([row for row in range(len(self)) for _ in range(count)])
+        own_prompts = torch.arange(count, device=self.prompt_B.device).repeat(len(self))
+        return replace(repeated, prompt_B=own_prompts)
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
-        """The rows of several batches, padded on the left to the longest."""
-        width = max(batch.ids_BT.shape[1] for batch in batches)
+        """The rows of several batches."""
+        rows = tuple(row for batch in batches for row in batch.rows)
+        widths = [batch.padded.width for batch in batches if batch.padded is not None]
         return cls(
-            ids_BT=torch.cat([pad(b.ids_BT, (width - b.ids_BT.shape[1], 0)) for b in batches]),
-            real_BT=torch.cat([pad(b.real_BT, (width - b.real_BT.shape[1], 0)) for b in batches]),
+            rows=rows,
             choices=tuple(choices for batch in batches for choices in batch.choices),
             target_B=torch.cat([batch.target_B for batch in batches]),
             prompt_B=torch.cat([batch.prompt_B for batch in batches]),
             row_B=torch.cat([batch.row_B for batch in batches]),
+            padded=PaddedRows.of(rows, width=max(widths)) if widths else None,
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device (Lightning calls this)."""
-        return Batch(
-            ids_BT=self.ids_BT.to(device, non_blocking=non_blocking),
-            real_BT=self.real_BT.to(device, non_blocking=non_blocking),
-            choices=self.choices,
+        """The same batch, its tensors on another device (Lightning calls this).
+
+        Rows, padded or not, stay where they are: an engine makes of them what it runs.
+        """
+        return replace(
+            self,
             target_B=self.target_B.to(device, non_blocking=non_blocking),
             prompt_B=self.prompt_B.to(device, non_blocking=non_blocking),
             row_B=self.row_B.to(device, non_blocking=non_blocking),

@@ -1,7 +1,8 @@
 """Prompt distillation (Wang et al. 2023, section 3.2): a multitask prompt learns from single-task ones.
 
-For each row, the teacher is the finished prompt of the row's own task on the same frozen model. What
-it says of a row never changes, so it is asked once a run.
+For each row, the teacher is the finished prompt of the row's own task on the same frozen model. Its
+states for a row never change, so each row is run once, and alone: the last digits of a matrix product
+depend on the other rows in it, and a run that is resumed meets rows in other company.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from torch.utils.checkpoint import checkpoint
 
-from softcue.backbone.forward import LOGITS_AT_ONCE, own_labels, read_scores, run_labels
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.contracts import Batch, PromptBank
+from softcue.backbone.base import Backbone
+from softcue.backbone.scoring import LOGITS_AT_ONCE
+from softcue.contracts import Batch, Ids, PromptBank
 from softcue.errors import ConfigError
 from softcue.objectives import BatchLoss, LanguageModelLoss, Objective, Scoring
 from softcue.prompts.saved import load_bank
 
-RowKey = tuple[int, int, tuple[int, ...]]
+RowKey = tuple[int, int, Ids]
+"""A row's prompt, its class and its ids."""
 
 
 class Distillation(Objective):
@@ -58,14 +60,14 @@ class Distillation(Objective):
         self.teachers = PromptBank.joined([bank for bank, _ in loaded])
         self._kept: dict[RowKey, Tensor] = {}
 
-    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+    def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         if self.backbones != {lm.spec.name}:
             raise ConfigError(
                 f"objective.teachers were trained on {sorted(self.backbones)}, and this run's backbone is "
                 f"{lm.spec.name}; train teachers on it."
             )
-        states = run_labels(lm, bank, batch, own_labels(batch))
-        loss = self.label_loss.of(read_scores(lm, states), batch.target_B, scoring)
+        states = lm.states(bank, batch, batch.target_choices)
+        loss = self.label_loss.of(lm.read_scores(states), batch.target_B, scoring)
         if not (self.logits or self.hidden):
             return loss
         teacher_MD = self._teacher_states(lm, batch)
@@ -76,22 +78,23 @@ class Distillation(Objective):
             mean = mean + self.hidden * mse_loss(states.hidden_MD.float(), teacher_MD.float())
         return BatchLoss(mean=mean, weight=loss.weight)
 
-    def _teacher_states(self, lm: FrozenLM, batch: Batch) -> Tensor:
+    def _teacher_states(self, lm: Backbone, batch: Batch) -> Tensor:
         """The teachers' final hidden states at the places that predict label tokens: [M, D]."""
-        keys = [
-            (prompt, target, tuple(ids))
-            for prompt, target, ids in zip(
-                batch.prompt_B.tolist(), batch.target_B.tolist(), batch.ids_BT.tolist(), strict=True
-            )
-        ]
-        if any(key not in self._kept for key in keys):
-            with torch.no_grad():
-                states = run_labels(lm, self.teachers.to(lm.device), batch, own_labels(batch))
-            self._kept |= dict(zip(keys, states.hidden_MD.split(states.num_places), strict=True))
+        prompts, targets = batch.prompt_B.tolist(), batch.target_B.tolist()
+        keys: list[RowKey] = list(zip(prompts, targets, batch.rows, strict=True))
+        for at, key in enumerate(keys):
+            if key not in self._kept:
+                self._kept[key] = self._run_teacher(lm, batch.select([at]))
         return torch.cat([self._kept[key] for key in keys])
 
+    @torch.no_grad()
+    def _run_teacher(self, lm: Backbone, row: Batch) -> Tensor:
+        # In the weights' own precision, as every later step meets these states, with autocast or without.
+        with torch.autocast(lm.device.type, enabled=False):
+            return lm.states(self.teachers.to(lm.device), row, row.target_choices).hidden_MD
 
-def divergence(lm: FrozenLM, teacher_MD: Tensor, student_MD: Tensor) -> Tensor:
+
+def divergence(lm: Backbone, teacher_MD: Tensor, student_MD: Tensor) -> Tensor:
     """KL(teacher || student) of the next-token distributions, in nats, the mean over M places."""
     at_once = max(1, LOGITS_AT_ONCE // lm.spec.vocab_size)
 

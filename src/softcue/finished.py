@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.base import Backbone
 from softcue.build import build_backbone, build_scoring, build_task, default_cache
 from softcue.contracts import PromptBank
 from softcue.data.collate import Collator, Row
@@ -61,7 +61,7 @@ class FinishedPrompt:
         return compose(self.layout, self.task.template)
 
     @cached_property
-    def lm(self) -> FrozenLM:
+    def lm(self) -> Backbone:
         """The frozen model the prompt was trained for, on the accelerator if there is one."""
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return build_backbone(self.settings).to(accelerator or torch.device("cpu"))
@@ -109,7 +109,7 @@ class FinishedPrompt:
             return torch.zeros(0, len(self.task.classes))
         # Rows of similar length together; `predict` gives them back in their own order.
         encoded.sort(key=lambda row: len(row.ids))
-        collate = Collator(padding="longest")
+        collate = Collator(width="longest" if self.lm.takes_padded_rows else None)
         batches = (collate(batch) for batch in _cut(encoded, batch_size))
         return predict(self.lm, self.bank, batches, self.scoring).probability_BC
 

@@ -38,6 +38,7 @@ class Learner(Protocol):
 
     backbone: str | None
     dtype: str | None
+    engine: str | None
 
     def fit(self, checkpoint: Path) -> Training | None:
         """Learn from the training rows, from `checkpoint` on if that exists; leave the end there.
@@ -76,6 +77,7 @@ class PromptLearner:
         self.module, self.data, self.trainer = module, data, trainer
         self.backbone: str | None = module.lm.spec.name
         self.dtype: str | None = str(module.lm.dtype).removeprefix("torch.")
+        self.engine: str | None = module.lm.engine
         self.steps = 0
 
     @property
@@ -210,6 +212,7 @@ class TextBaseline:
 
     backbone: str | None = None
     dtype: str | None = None
+    engine: str | None = None
     seconds_before = 0.0
 
     def __init__(self, *, classifier: TfidfLogisticRegression, data: PromptData) -> None:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics.aggregation import MeanMetric
 from transformers import get_scheduler
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.base import Backbone
 from softcue.contracts import Batch, SoftPrompt
 from softcue.errors import ConfigError, TrainingError
 from softcue.metrics import LabelMetrics, mean_metrics
@@ -38,7 +38,7 @@ class PromptModule(LightningModule):
     def __init__(
         self,
         *,
-        lm: FrozenLM,
+        lm: Backbone,
         prompt: SoftPrompt,
         classes: Mapping[str, tuple[str, ...]],
         objective: Objective,

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from softcue.backbone.forward import score_classes, score_targets
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.backbone.scoring import LabelScores
+from softcue.backbone.base import Backbone
+from softcue.backbone.scoring import TargetScores
 from softcue.contracts import Batch, PromptBank
 
 
@@ -20,7 +19,7 @@ class Scoring:
 
     per_token: bool
 
-    def scores_BC(self, scores: LabelScores) -> Tensor:
+    def scores_BC(self, scores: TargetScores) -> Tensor:
         """One score for each class, in nats; their softmax is the class probability."""
         return scores.mean_per_token_BC() if self.per_token else scores.log_likelihood_BC
 
@@ -37,7 +36,7 @@ class Objective(ABC):
     """A training loss."""
 
     @abstractmethod
-    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+    def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         """The loss of a labelled batch, in nats."""
 
 
@@ -45,24 +44,24 @@ class ScoresObjective(Objective):
     """A training loss in two halves: what the model says of each row, and what that costs."""
 
     @abstractmethod
-    def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
+    def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
         """The label scores that the loss needs: one pass through the frozen model."""
 
     @abstractmethod
-    def of(self, scores: LabelScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+    def of(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         """The loss of labelled rows, in nats."""
 
-    def __call__(self, lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
+    def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         return self.of(self.scores(lm, bank, batch), batch.target_B, scoring)
 
 
 class LanguageModelLoss(ScoresObjective):
     """Mean negative log-likelihood of the right label's tokens: loss falls on nothing else."""
 
-    def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
-        return score_targets(lm, bank, batch)
+    def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
+        return lm.score(bank, batch, batch.target_choices)
 
-    def of(self, scores: LabelScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+    def of(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         num_tokens = scores.num_tokens_BC.sum()
         return BatchLoss(mean=-scores.log_likelihood_BC.sum() / num_tokens, weight=num_tokens)
 
@@ -70,9 +69,9 @@ class LanguageModelLoss(ScoresObjective):
 class ChoiceLoss(ScoresObjective):
     """Cross-entropy of the right class among all classes, from their labels' scores."""
 
-    def scores(self, lm: FrozenLM, bank: PromptBank, batch: Batch) -> LabelScores:
-        return score_classes(lm, bank, batch)
+    def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
+        return lm.score(bank, batch, batch.choices)
 
-    def of(self, scores: LabelScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+    def of(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         scores_BC = scoring.scores_BC(scores)
         return BatchLoss(mean=cross_entropy(scores_BC, target_B), weight=scores_BC.new_tensor(len(target_B)))

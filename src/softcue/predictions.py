@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from softcue.backbone.forward import score_classes
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.backbone.scoring import LabelScores
+from softcue.backbone.base import Backbone
+from softcue.backbone.scoring import TargetScores
 from softcue.contracts import Batch, PromptBank, Vote
 from softcue.metrics import LabelMetrics
 from softcue.objectives import Scoring
@@ -57,13 +56,14 @@ class Predictions:
         return table
 
 
-def predict_batch(lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring) -> Predictions:
+def predict_batch(lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> Predictions:
     """Score a batch's classes; by all prompts of the bank at once if it is an ensemble."""
     if bank.vote is None:
-        scores = score_classes(lm, bank, batch)
+        scores = lm.score(bank, batch, batch.choices)
         probability_BC = scoring.scores_BC(scores).softmax(dim=1)
     else:
-        members = score_classes(lm, bank, batch.of_members(bank.num_prompts))
+        of_members = batch.of_members(bank.num_prompts)
+        members = lm.score(bank, of_members, of_members.choices)
         scores, probability_BC = agreed(members, bank.num_prompts, bank.vote, scoring)
     labelled_B = batch.target_B >= 0
     own_B1 = batch.target_B.clamp(min=0)[:, None]
@@ -77,7 +77,7 @@ def predict_batch(lm: FrozenLM, bank: PromptBank, batch: Batch, scoring: Scoring
     )
 
 
-def agreed(members: LabelScores, count: int, vote: Vote, scoring: Scoring) -> tuple[LabelScores, Tensor]:
+def agreed(members: TargetScores, count: int, vote: Vote, scoring: Scoring) -> tuple[TargetScores, Tensor]:
     """What an ensemble of `count` prompts says of B rows: its label scores and class probabilities [B, C].
 
     Its likelihood of a label is the mean of its members'. By "mean_likelihood" the probabilities
@@ -85,7 +85,7 @@ def agreed(members: LabelScores, count: int, vote: Vote, scoring: Scoring) -> tu
     votes, with one vote more that follows the mean likelihood and so breaks every tie.
     """
     log_likelihood_BMC = members.log_likelihood_BC.unflatten(0, (-1, count))
-    scores = LabelScores(
+    scores = TargetScores(
         log_likelihood_BC=log_likelihood_BMC.logsumexp(dim=1) - math.log(count),
         num_tokens_BC=members.num_tokens_BC[::count],
     )
@@ -98,7 +98,7 @@ def agreed(members: LabelScores, count: int, vote: Vote, scoring: Scoring) -> tu
 
 
 @torch.no_grad()
-def predict(lm: FrozenLM, bank: PromptBank, batches: Iterable[Batch], scoring: Scoring) -> Predictions:
+def predict(lm: Backbone, bank: PromptBank, batches: Iterable[Batch], scoring: Scoring) -> Predictions:
     """Score batches in any order; the rows come back in the order of their table."""
     bank = bank.to(lm.device)
     parts = [predict_batch(lm, bank, batch.to(lm.device), scoring) for batch in batches]

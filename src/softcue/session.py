@@ -114,6 +114,7 @@ class Session:
             self.record,
             backbone=learner.backbone,
             dtype=learner.dtype,
+            engine=learner.engine,
             num_rows={
                 part: len(self.data.ids(part)) for part in ("train", "validation", "test", "unlabelled")
             },

@@ -9,16 +9,16 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from softcue.backbone.forward import plan_rows
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.base import Backbone
 from softcue.backbone.stream import split_heads
+from softcue.backbone.stream_lm import StreamLM, plan_rows
 from softcue.contracts import Batch, PromptBank, SoftPrompt
 from softcue.data.datamodule import PromptData
 from softcue.data.encode import Kind
 from softcue.data.mixture import MixedData
 
 RowKind = Kind | Literal["pad", "label"]
-Run = Literal["not run", "shared head", "static context", "tail"]
+Run = Literal["not run", "shared head", "static context", "tail", "own forward"]
 
 COLOURS: dict[RowKind, str] = {
     "pad": "bright_black",
@@ -32,6 +32,7 @@ RUNS: dict[Run, str] = {
     "shared head": "once a step for all rows of the batch",
     "static context": "once, then kept for the whole run",
     "tail": "every step, for this row alone",
+    "own forward": "every step, as the model's own forward runs it, padding included",
     "not run": "never: padding, keys and values at hand, or a last token that is only predicted",
 }
 
@@ -46,16 +47,20 @@ class Token:
     run: Run
 
 
-def tokens_of_first_row(lm: FrozenLM, bank: PromptBank, data: PromptData | MixedData) -> list[Token]:
+def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: PromptData | MixedData) -> list[Token]:
     """The first row of the first training batch, its label behind it."""
     batch: Batch = next(iter(data.train_dataloader()))
     label = batch.choices[0][int(batch.target_B[0])]
-    ids, num_pads = batch.ids_BT[0].tolist(), int((~batch.real_BT[0]).sum())
+    num_pads = 0 if batch.padded is None else batch.padded.width - len(batch.rows[0])
+    ids = [0] * num_pads + list(batch.rows[0])
     kinds: list[RowKind] = ["pad"] * num_pads
     kinds += data.kinds("train", int(batch.row_B[0]))
     kinds += ["label"] * len(label)
-    runs: list[Run] = ["not run"] * num_pads
-    runs += [*_runs(batch, bank), *_label_runs(len(label))]
+    runs: list[Run] = ["own forward"] * (len(ids) + len(label) - 1)
+    if isinstance(lm, StreamLM):
+        runs = _runs(batch, bank)
+        runs += ["tail"] * (len(label) - 1)
+    runs.append("not run")
     return [
         Token(text="·" if kind == "pad" else _text(lm, token), id=token, kind=kind, run=run)
         for token, kind, run in zip([*ids, *label], kinds, runs, strict=True)
@@ -74,13 +79,7 @@ def _runs(batch: Batch, bank: PromptBank) -> list[Run]:
     return runs
 
 
-def _label_runs(num_tokens: int) -> list[Run]:
-    runs: list[Run] = ["tail"] * num_tokens
-    runs[-1] = "not run"
-    return runs
-
-
-def _text(lm: FrozenLM, token: int) -> str:
+def _text(lm: Backbone, token: int) -> str:
     return f"[v{-1 - token}]" if token < 0 else str(lm.tokenizer.decode([token]))
 
 
@@ -114,6 +113,6 @@ def _style(token: Token) -> str:
     return COLOURS[token.kind] + {"shared head": " underline", "static context": " italic"}.get(token.run, "")
 
 
-def show(lm: FrozenLM, prompt: SoftPrompt, data: PromptData | MixedData) -> None:
+def show(lm: Backbone, prompt: SoftPrompt, data: PromptData | MixedData) -> None:
     """Print the first training row to the terminal."""
     Console().print(render(tokens_of_first_row(lm, prompt().detach(), data), data.layout))

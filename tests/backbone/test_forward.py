@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from softcue.backbone import forward
-from softcue.backbone.forward import score_classes, score_targets
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone import scoring
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Choices, PromptBank
 from tests.tiny import (
     FAMILIES,
     HIDDEN,
     batch_of,
     plain_log_likelihood,
+    score_classes,
+    score_targets,
     tiny_lm,
     tiny_model,
     tiny_tokenizer,
@@ -126,7 +127,7 @@ def test_logits_in_chunks_give_the_same_scores_and_gradients(
         return scores, torch.autograd.grad(scores[:, 3].sum(), embeddings)[0]
 
     whole = run()
-    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 2 * lm.spec.vocab_size)
+    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 2 * lm.spec.vocab_size)
     chunked = run()
     assert relative(chunked[0], whole[0]) < CLOSE
     assert relative(chunked[1], whole[1]) < CLOSE
@@ -167,7 +168,7 @@ def test_beside_bfloat16_weights_the_sums_between_layers_stay_fp32(family: str) 
     bank = PromptBank(embeddings_TPD=prompt().detach())
     low = tiny_model(family).bfloat16()
     exact = plain_log_likelihood(copy.deepcopy(low).float(), bank, rows, CHOICES)
-    lm = FrozenLM(low, tiny_tokenizer(), name="low")
+    lm = StreamLM(low, tiny_tokenizer(), name="low")
     between: list[torch.dtype] = []
     for module in low.modules():
         if isinstance(module, GradientCheckpointingLayer):

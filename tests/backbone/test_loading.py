@@ -23,6 +23,7 @@ def test_a_local_folder_loads_frozen_and_in_eval_mode(tmp_path: Path) -> None:
         path=str(tmp_path),
         name="mine",
         dtype="bfloat16",
+        engine="auto",
         gradient_checkpointing=False,
         cache_dir=str(tmp_path),
     )
@@ -38,6 +39,7 @@ def test_a_path_that_does_not_exist_is_named(tmp_path: Path) -> None:
             path=str(tmp_path / "nowhere"),
             name="x",
             dtype="float32",
+            engine="auto",
             gradient_checkpointing=False,
             cache_dir=str(tmp_path),
         )
@@ -49,6 +51,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
             path=str(tmp_path),
             name="x",
             dtype="float32",
+            engine="auto",
             gradient_checkpointing=False,
             cache_dir=str(tmp_path),
         )
@@ -64,6 +67,7 @@ def test_a_corrupt_gguf_file_is_named_and_leaves_nothing_half_made(tmp_path: Pat
             path=str(broken),
             name="x",
             dtype="float32",
+            engine="auto",
             gradient_checkpointing=False,
             cache_dir=str(tmp_path / "cache"),
         )
@@ -86,6 +90,7 @@ def test_an_unreachable_hub_is_one_sentence_that_names_the_embedded_parts(
             repo="bigscience/bloomz-560m",
             name="bloomz_560m",
             dtype="float32",
+            engine="auto",
             gradient_checkpointing=False,
             revision="main",
         )

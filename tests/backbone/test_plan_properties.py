@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from softcue.backbone.forward import plan_rows, score_classes
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.backbone.stream import lay_out
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Choices, PromptBank
 from softcue.objectives import LanguageModelLoss, Scoring
 from tests.tiny import (
@@ -23,6 +21,7 @@ from tests.tiny import (
     batch_of,
     plain_hidden,
     plain_log_likelihood,
+    score_classes,
     tiny_lm,
     tiny_model,
 )
@@ -95,11 +94,11 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @cache
-def both(family: str) -> tuple[FrozenLM, PreTrainedModel]:
+def both(family: str) -> tuple[StreamLM, PreTrainedModel]:
     return tiny_lm(family), tiny_model(family)
 
 
-def leaves(lm: FrozenLM, case: Case) -> list[Tensor]:
+def leaves(lm: StreamLM, case: Case) -> list[Tensor]:
     """The prompts: random embeddings, or random keys and values."""
     generator = torch.Generator().manual_seed(2)
     shapes: list[tuple[int, ...]] = [(case.num_prompts, max(1, case.num_virtual), HIDDEN)]
@@ -158,12 +157,8 @@ def test_hidden_states_equal_the_plain_forwards(family: str, case: Case) -> None
     bank = bank_of(case, leaves(lm, case)).detach()
     label = case.choices[0]
     batch = batch_of(case.rows, (label,), prompts=case.prompts, width=case.width)
-    rows = plan_rows(batch, bank, batch.choices)
-    stream = lay_out(rows, lm.surroundings(bank))
-    contexts = [row.static_ids for row in rows]
     with torch.no_grad():
-        static = lm.contexts.side_by_side(contexts) if any(contexts) else None
-        ours_MD = lm.hidden(stream, bank, static)
+        ours_MD = lm.states(bank, batch, batch.choices).hidden_MD
         oracle_MD = torch.cat(
             [
                 plain_hidden(model, bank, row, label, prompt)

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from softcue.backbone.forward import score_classes
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Choices, PromptBank
-from tests.tiny import FAMILIES, HIDDEN, batch_of, plain_log_likelihood, tiny_lm, tiny_model
+from tests.tiny import FAMILIES, HIDDEN, batch_of, plain_log_likelihood, score_classes, tiny_lm, tiny_model
 
 CHOICES: Choices = ((20, 21), (24,))
 SUFFIX = [[5, 6, 7, 8, -1, -2], [5, 6, 9, -1, -2], [12, 6, -1, -2], [12, 6, 3, 4, 5, 6, 7, -1, -2]]
@@ -23,11 +22,11 @@ def bank() -> PromptBank:
     return PromptBank(embeddings_TPD=torch.randn(1, 2, HIDDEN, generator=generator).requires_grad_())
 
 
-def scores(lm: FrozenLM, rows: list[list[int]], prompt: PromptBank) -> Tensor:
+def scores(lm: StreamLM, rows: list[list[int]], prompt: PromptBank) -> Tensor:
     return score_classes(lm, prompt, batch_of(rows, CHOICES)).log_likelihood_BC
 
 
-def count_runs(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def count_runs(lm: StreamLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of tokens of every pass through the model, as they happen."""
     passes: list[int] = []
     run = lm.model.base_model.forward
@@ -64,8 +63,8 @@ def test_a_kept_context_is_run_once_and_then_only_the_prompt_runs(monkeypatch: p
     passes = count_runs(lm, monkeypatch)
     scores(lm, SUFFIX, bank())
     scores(lm, SUFFIX, bank())
-    # Contexts once (4 + 3 + 2 + 7 words); then two virtual tokens and one trie node a row, twice.
-    assert passes == [16, 12, 12]
+    # Each context once, alone; then two virtual tokens and one trie node a row, twice.
+    assert passes == [4, 3, 2, 7, 12, 12]
 
 
 def test_contexts_beyond_the_budget_are_recomputed_and_said_so_once(
@@ -78,10 +77,40 @@ def test_contexts_beyond_the_budget_are_recomputed_and_said_so_once(
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             scores(lm, SUFFIX, bank())
-    # Of the contexts of 2 and 7 words that did not fit, the first word is shared and runs once.
-    assert passes == [16, 12, 8, 12, 8, 12]
+    # The contexts of 2 and 7 tokens do not fit.
+    assert passes == [4, 3, 2, 7, 12, 2, 7, 12, 2, 7, 12]
     assert len(lm.contexts) == 2
     assert sum("computed again at every step" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("budget_gb", [1.0, 0.0], ids=["kept", "recomputed"])
+def test_a_score_has_the_same_bytes_whatever_was_scored_before(family: str, budget_gb: float) -> None:
+    fresh, used = tiny_lm(family), tiny_lm(family)
+    fresh.limit_cache(1.0)
+    used.limit_cache(budget_gb)
+    scores(used, SUFFIX[::-1], bank())
+    scores(used, SUFFIX[1:3], bank())
+    assert torch.equal(scores(fresh, SUFFIX, bank()), scores(used, SUFFIX, bank()))
+
+
+def test_contexts_met_under_autocast_serve_steps_without_it_unrounded() -> None:
+    fresh, used = tiny_lm("llama"), tiny_lm("llama")
+    for lm in (fresh, used):
+        lm.limit_cache(1.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores(used, SUFFIX, bank())
+    assert torch.equal(scores(fresh, SUFFIX, bank()), scores(used, SUFFIX, bank()))
+
+
+def test_a_model_that_moves_leaves_no_context_behind() -> None:
+    lm = tiny_lm("llama")
+    lm.limit_cache(1.0)
+    scores(lm, SUFFIX, bank())
+    lm.to("cpu")
+    assert len(lm.contexts) == 4
+    lm.to("meta")
+    assert len(lm.contexts) == 0
 
 
 def test_words_that_all_rows_share_are_run_as_a_head_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

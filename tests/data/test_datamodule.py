@@ -72,9 +72,11 @@ def test_rows_are_padded_on_the_left() -> None:
         Row(ids=[-1, 7], choices=choices, target=1, prompt=0, row=4),
         Row(ids=[-1, 8, 9], choices=choices, target=-1, prompt=2, row=5),
     ]
-    batch = Collator(padding="longest")(rows)
-    assert batch.ids_BT.tolist() == [[0, -1, 7], [-1, 8, 9]]
-    assert batch.real_BT.tolist() == [[False, True, True], [True, True, True]]
+    batch = Collator(width="longest")(rows)
+    assert batch.rows == ((-1, 7), (-1, 8, 9))
+    assert batch.padded is not None
+    assert batch.padded.ids_BT.tolist() == [[0, -1, 7], [-1, 8, 9]]
+    assert batch.padded.mask_BT.tolist() == [[False, True, True], [True, True, True]]
     assert batch.choices == (((1,), (2, 3)),) * 2
     assert (batch.target_B.tolist(), batch.prompt_B.tolist(), batch.row_B.tolist()) == (
         [1, -1],
@@ -87,8 +89,17 @@ def test_a_fixed_width_pads_every_batch_alike(
     tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = _data(tweets, task, padding="max_length")
-    data.encode(tokenizer, 2048)
-    assert {batch.ids_BT.shape[1] for batch in _batches(data.train_dataloader())} == {64 + 5 - 2}
+    data.encode(tokenizer, 2048, padded=True)
+    padded = [batch.padded for batch in _batches(data.train_dataloader())]
+    assert {rows.width for rows in padded if rows is not None} == {64 + 5 - 2}
+
+
+def test_an_engine_that_asks_for_none_gets_no_padding(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = _data(tweets, task, padding="max_length")
+    data.encode(tokenizer, 2048, padded=False)
+    assert {batch.padded for batch in _batches(data.train_dataloader())} == {None}
 
 
 def test_a_batch_of_cut_rows_keeps_every_label_cue(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -98,11 +109,11 @@ def test_a_batch_of_cut_rows_keeps_every_label_cue(task: Task, tokenizer: PreTra
     )
     pool = Pool(labelled=rows, held_out=None, unlabelled=rows.select([]), fingerprint="0")
     data = _data(pool, task, split=AllLabelled(num_validation=0, seed=0))
-    data.encode(tokenizer, 2048)
+    data.encode(tokenizer, 2048, padded=True)
     (batch,) = _batches(data.train_dataloader())
     assert data.num_cut["train"] == 8
-    assert batch.ids_BT[:, -2:].tolist() == [tokenizer(" Label :")["input_ids"]] * 8
-    assert (batch.ids_BT < 0).sum(1).tolist() == [5] * 8
+    assert [list(row[-2:]) for row in batch.rows] == [tokenizer(" Label :")["input_ids"]] * 8
+    assert [sum(token < 0 for token in row) for row in batch.rows] == [5] * 8
 
 
 def test_cut_rows_are_reported_in_one_line(
@@ -110,7 +121,7 @@ def test_cut_rows_are_reported_in_one_line(
 ) -> None:
     data = _data(_with_unlabelled(tweets), task, max_length=12)
     with caplog.at_level(logging.INFO):
-        data.encode(tokenizer, 2048)
+        data.encode(tokenizer, 2048, padded=True)
     assert f"{data.num_cut['test']} of 40 test rows were cut to 12 tokens" in caplog.messages
 
 
@@ -119,7 +130,7 @@ def test_unlabelled_rows_are_in_no_part_with_a_loss(
 ) -> None:
     pool = _with_unlabelled(tweets)
     data = _data(pool, task)
-    data.encode(tokenizer, 2048)
+    data.encode(tokenizer, 2048, padded=True)
     assert not set(pool.unlabelled["id"]) & {*data.ids("train"), *data.ids("validation"), *data.ids("test")}
     assert data.ids("unlabelled") == list(pool.unlabelled["id"])
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
@@ -139,10 +150,10 @@ def test_evaluation_batches_hold_rows_of_similar_length_and_say_which(
     tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = _data(tweets, task)
-    data.encode(tokenizer, 2048)
+    data.encode(tokenizer, 2048, padded=True)
     batches = _batches(data.test_dataloader())
-    lengths = torch.cat([batch.real_BT.sum(1) for batch in batches])
-    assert lengths.tolist() == sorted(lengths.tolist())
+    lengths = [len(row) for batch in batches for row in batch.rows]
+    assert lengths == sorted(lengths)
     rows = torch.cat([batch.row_B for batch in batches])
     targets = torch.cat([batch.target_B for batch in batches])
     assert sorted(rows.tolist()) == list(range(40))
@@ -183,7 +194,7 @@ def test_the_order_of_training_rows_is_a_setting(
     tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = _data(tweets, task, order="length_grouped")
-    data.encode(tokenizer, 2048)
+    data.encode(tokenizer, 2048, padded=True)
     rows = torch.cat([batch.row_B for batch in _batches(data.train_dataloader())])
     assert sorted(rows.tolist()) == list(range(len(data.rows("train"))))
     with pytest.raises(ConfigError, match=r"data\.order=sorted; choose shuffled or length_grouped"):
@@ -198,7 +209,7 @@ def test_an_empty_part_has_no_loader(tweets: Pool, task: Task, tokenizer: PreTra
         fingerprint="0",
     )
     data = _data(small, task, split=AllLabelled(num_validation=0, seed=0))
-    data.encode(tokenizer, 2048)
+    data.encode(tokenizer, 2048, padded=True)
     assert (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()) == ([], [], [])
 
 

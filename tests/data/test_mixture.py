@@ -72,7 +72,7 @@ def test_rows_of_a_batch_wear_their_tasks_prompts_and_keep_its_classes(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     data = topics()
-    data.encode(tokenizer, max_positions=512)
+    data.encode(tokenizer, max_positions=512, padded=False)
     batches: list[Batch] = list(data.train_dataloader())
     assert Counter(prompt for batch in batches for prompt in batch.prompt_B.tolist()) == dict.fromkeys(
         range(4), 9

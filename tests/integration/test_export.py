@@ -16,14 +16,13 @@ import pytest
 import torch
 
 from softcue.backbone.embedded import dequantised, embedded_gguf
-from softcue.backbone.forward import score_classes
 from softcue.errors import ConfigError, RunError
 from softcue.export import expect_free, load_all, peft_files, write_folder
 from softcue.finished import load
 from softcue.train import train
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
-from tests.tiny import batch_of
+from tests.tiny import batch_of, score_classes
 
 TWEETS = ["@united my bag is lost again", "thanks @JetBlue for a lovely flight", "@AmericanAir hello ?"]
 TYPES = {

@@ -79,7 +79,7 @@ def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
     folder = train(settings)
     saved = pd.read_parquet(folder.predictions_path("test"))
     lm, data = build_backbone(settings), build_data(settings)
-    data.encode(lm.tokenizer, lm.spec.max_positions)
+    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
 
     state = torch.load(folder.checkpoint_path, weights_only=True)["state_dict"]
     prompt = build_prompt(settings, lm.spec, data.template)

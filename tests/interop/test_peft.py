@@ -25,9 +25,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
-from softcue.backbone.forward import plan_rows
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.backbone.stream import lay_out
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, RunError
 from softcue.interop.peft import CONFIG, WEIGHTS, PeftType, adapter_files, multitask_adapter_files
@@ -86,8 +84,8 @@ THEIRS: dict[str, Callable[..., PromptLearningConfig]] = {
 }
 
 
-def frozen(family: str) -> FrozenLM:
-    return FrozenLM(tiny_model(family), tiny_tokenizer(), name=family)
+def frozen(family: str) -> StreamLM:
+    return StreamLM(tiny_model(family), tiny_tokenizer(), name=family)
 
 
 def our_logits(family: str, bank: PromptBank, *, prompt: int = 0) -> Tensor:
@@ -95,9 +93,8 @@ def our_logits(family: str, bank: PromptBank, *, prompt: int = 0) -> Tensor:
     lm = frozen(family)
     virtual = [-1 - k for k in range(TOKENS)]
     batch = batch_of([virtual + ROW], (tuple(LABEL),), prompts=[prompt])
-    stream = lay_out(plan_rows(batch, bank, [(tuple(LABEL),)]), lm.surroundings(bank))
     with torch.no_grad():
-        return lm.logits(lm.hidden(stream, bank, None))
+        return lm.logits(lm.states(bank, batch, batch.choices).hidden_MD)
 
 
 def their_logits(theirs: nn.Module, **task: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from softcue.backbone.forward import score_targets
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 from softcue.build import build_prompt
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.template import compose
 from softcue.prompts.saved import bank_to_bytes, load_bank
 from tests.composing import options, train_config
-from tests.tiny import batch_of, tiny_lm
+from tests.tiny import batch_of, score_targets, tiny_lm
 
 TASK = "{Tweet text} :"
 METHODS = options("prompt")
@@ -23,12 +22,12 @@ GIVEN: dict[str, list[str]] = {}
 
 
 @pytest.fixture(scope="module")
-def lm() -> FrozenLM:
+def lm() -> StreamLM:
     return tiny_lm("llama")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def finished(lm: FrozenLM, tmp_path_factory: pytest.TempPathFactory) -> None:
+def finished(lm: StreamLM, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A run's folder with a prompt of 20 virtual tokens, shared x factors of rank 2."""
     folder = tmp_path_factory.mktemp("run")
     factors = {
@@ -45,7 +44,7 @@ def finished(lm: FrozenLM, tmp_path_factory: pytest.TempPathFactory) -> None:
     GIVEN["multitask_target"] = [f"prompt.source={folder}", "prompt.method.rank=2"]
 
 
-def make(lm: FrozenLM, method: str, *overrides: str) -> SoftPrompt:
+def make(lm: StreamLM, method: str, *overrides: str) -> SoftPrompt:
     settings = train_config(f"prompt={method}", *GIVEN.get(method, []), *overrides)
     return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK))
 
@@ -55,7 +54,7 @@ def num_virtual_tokens(method: str) -> int:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_bank_has_as_many_virtual_tokens_as_the_layout(lm: FrozenLM, method: str) -> None:
+def test_the_bank_has_as_many_virtual_tokens_as_the_layout(lm: StreamLM, method: str) -> None:
     prompt = make(lm, method)
     bank = prompt()
     assert set(bank.num_virtual_tokens) == {num_virtual_tokens(method)}
@@ -63,14 +62,14 @@ def test_the_bank_has_as_many_virtual_tokens_as_the_layout(lm: FrozenLM, method:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_parameters_and_bank_are_fp32(lm: FrozenLM, method: str) -> None:
+def test_parameters_and_bank_are_fp32(lm: StreamLM, method: str) -> None:
     prompt = make(lm, method)
     assert {p.dtype for p in prompt.parameters()} <= {torch.float32}
     assert {t.dtype for t in prompt().tensors().values()} <= {torch.float32}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_parameter_learns(lm: FrozenLM, method: str) -> None:
+def test_every_parameter_learns(lm: StreamLM, method: str) -> None:
     prompt = make(lm, method)
     virtual = [-1 - k for k in range(num_virtual_tokens(method))]
     batch = batch_of([[*virtual, 5, 6], [*virtual, 5, 9, 8]], ((20, 21), (22,)), targets=[0, 1])
@@ -80,7 +79,7 @@ def test_every_parameter_learns(lm: FrozenLM, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_start_and_another_seed_another(lm: FrozenLM, method: str) -> None:
+def test_the_same_seed_gives_the_same_start_and_another_seed_another(lm: StreamLM, method: str) -> None:
     def start(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed + 17)  # the global generator must not matter
         return [p.detach() for p in make(lm, method, f"seed={seed}", *RANDOM.get(method, [])).parameters()]
@@ -98,7 +97,7 @@ RANDOM = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_shipped_prompt_comes_back_to_the_bit(lm: FrozenLM, method: str, tmp_path: Path) -> None:
+def test_the_shipped_prompt_comes_back_to_the_bit(lm: StreamLM, method: str, tmp_path: Path) -> None:
     bank = make(lm, method)().detach()
     (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": "tiny"}))
     back, metadata = load_bank(tmp_path / "prompt.safetensors")
@@ -107,7 +106,7 @@ def test_the_shipped_prompt_comes_back_to_the_bit(lm: FrozenLM, method: str, tmp
     assert all(torch.equal(back.tensors()[name], tensor) for name, tensor in bank.tensors().items())
 
 
-def test_words_and_finished_prompts_alone_have_nothing_to_learn(lm: FrozenLM) -> None:
+def test_words_and_finished_prompts_alone_have_nothing_to_learn(lm: StreamLM) -> None:
     fixed = ["ensemble", "hard_prompt", "saved"]
     assert [m for m in METHODS if not list(make(lm, m).parameters())] == fixed
     assert make(lm, "hard_prompt")() == PromptBank()

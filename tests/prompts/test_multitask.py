@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 from softcue.build import build_prompt
 from softcue.contracts import SoftPrompt
 from softcue.data.template import compose
@@ -21,22 +21,22 @@ TASK = "{Tweet text} :"
 
 
 @pytest.fixture(scope="module")
-def lm() -> FrozenLM:
+def lm() -> StreamLM:
     return tiny_lm("llama")
 
 
-def make(lm: FrozenLM, *overrides: str) -> SoftPrompt:
+def make(lm: StreamLM, *overrides: str) -> SoftPrompt:
     settings = train_config("prompt.layout='[soft:4]{input}'", *overrides)
     return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK))
 
 
-def source(lm: FrozenLM, *overrides: str) -> MultitaskPrompt:
+def source(lm: StreamLM, *overrides: str) -> MultitaskPrompt:
     prompt = make(lm, "prompt=multitask", "prompt.method.tasks=[one,two,three]", *overrides)
     assert isinstance(prompt, MultitaskPrompt)
     return prompt
 
 
-def trained(lm: FrozenLM, folder: Path, *overrides: str) -> MultitaskPrompt:
+def trained(lm: StreamLM, folder: Path, *overrides: str) -> MultitaskPrompt:
     """A source prompt that has moved, on disk as a run leaves it."""
     prompt = source(lm, *overrides)
     generator = torch.Generator().manual_seed(3)
@@ -49,7 +49,7 @@ def trained(lm: FrozenLM, folder: Path, *overrides: str) -> MultitaskPrompt:
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_every_task_starts_from_the_initialiser_itself(lm: FrozenLM, rank: int) -> None:
+def test_every_task_starts_from_the_initialiser_itself(lm: StreamLM, rank: int) -> None:
     plain = make(lm, "prompt=prompt_tuning")().embeddings_TPD
     bank_TPD = source(lm, f"prompt.method.rank={rank}")().embeddings_TPD
     assert plain is not None
@@ -58,13 +58,13 @@ def test_every_task_starts_from_the_initialiser_itself(lm: FrozenLM, rank: int) 
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_parameters_are_the_closed_form(lm: FrozenLM, rank: int) -> None:
+def test_parameters_are_the_closed_form(lm: StreamLM, rank: int) -> None:
     """P D shared, and r (P + D) for each task."""
     count = sum(p.numel() for p in source(lm, f"prompt.method.rank={rank}").parameters())
     assert count == 4 * HIDDEN + 3 * rank * (4 + HIDDEN)
 
 
-def test_the_prompt_is_equation_one(lm: FrozenLM, tmp_path: Path) -> None:
+def test_the_prompt_is_equation_one(lm: StreamLM, tmp_path: Path) -> None:
     prompt = trained(lm, tmp_path)
     bank_TPD = prompt().embeddings_TPD
     assert bank_TPD is not None
@@ -73,7 +73,7 @@ def test_the_prompt_is_equation_one(lm: FrozenLM, tmp_path: Path) -> None:
         assert torch.allclose(bank_TPD[task], prompt.shared_PD * outer_PD)
 
 
-def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: FrozenLM) -> None:
+def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: StreamLM) -> None:
     prompt = source(lm, "prompt.method.task_learning_rate=0.4")
     optimizer = torch.optim.AdamW(prompt.parameter_groups(), lr=0.3)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -83,7 +83,7 @@ def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: FrozenLM) -> None:
     } == {0.3}
 
 
-def test_factors_and_bank_come_back_from_one_file(lm: FrozenLM, tmp_path: Path) -> None:
+def test_factors_and_bank_come_back_from_one_file(lm: StreamLM, tmp_path: Path) -> None:
     prompt = trained(lm, tmp_path)
     factors = load_factors(tmp_path / "prompt.safetensors")
     assert factors.keys() == prompt.factors().keys()
@@ -92,7 +92,7 @@ def test_factors_and_bank_come_back_from_one_file(lm: FrozenLM, tmp_path: Path) 
 
 
 def test_a_target_starts_from_the_shared_prompt_times_the_average_or_ones(
-    lm: FrozenLM, tmp_path: Path
+    lm: StreamLM, tmp_path: Path
 ) -> None:
     prompt = trained(lm, tmp_path)
     arguments = ("prompt=multitask_target", f"prompt.source={tmp_path}", "prompt.method.tasks=[new]")
@@ -105,7 +105,7 @@ def test_a_target_starts_from_the_shared_prompt_times_the_average_or_ones(
     assert torch.allclose(average[0], prompt.shared_PD * mean_PD)
 
 
-def test_a_source_that_does_not_fit_is_refused(lm: FrozenLM, tmp_path: Path) -> None:
+def test_a_source_that_does_not_fit_is_refused(lm: StreamLM, tmp_path: Path) -> None:
     trained(lm, tmp_path)
     target = ("prompt=multitask_target", f"prompt.source={tmp_path}")
     with pytest.raises(ConfigError, match="the source's own layout, rank and backbone"):

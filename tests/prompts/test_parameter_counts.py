@@ -7,7 +7,7 @@ import torch
 from torch import Generator
 from transformers import BloomConfig, BloomForCausalLM
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.learners import parameters_line
 from softcue.prompts.initialisers import RandomNormal
@@ -25,7 +25,7 @@ def bloomz_560m() -> BackboneSpec:
     config = BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
     with torch.device("meta"):
         model = BloomForCausalLM(config)
-    return FrozenLM(model, tiny_tokenizer(), name="bloomz_560m").spec
+    return StreamLM(model, tiny_tokenizer(), name="bloomz_560m").spec
 
 
 def count(prompt: SoftPrompt) -> int:

@@ -24,9 +24,7 @@ from peft import (
 )
 from torch import Generator, Tensor, nn
 
-from softcue.backbone.forward import plan_rows
-from softcue.backbone.frozen_lm import FrozenLM
-from softcue.backbone.stream import lay_out
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, Batch, Choices, SoftPrompt
 from softcue.objectives import LanguageModelLoss, Scoring
 from softcue.prompts.initialisers import RandomNormal
@@ -119,7 +117,7 @@ class Pair:
     """One model twice: wrapped by PEFT, and frozen under our prompt with PEFT's weights."""
 
     theirs: PeftModel
-    lm: FrozenLM
+    lm: StreamLM
     prompt: SoftPrompt
     batch: Batch
 
@@ -141,9 +139,8 @@ class Pair:
 
     def our_output(self) -> tuple[Tensor, Tensor]:
         bank = self.prompt()
-        rows = plan_rows(self.batch, bank, [(label,) for label in self.own_labels()])
-        stream = lay_out(rows, self.lm.surroundings(bank))
-        logits = self.lm.logits(self.lm.hidden(stream, bank, None))
+        states = self.lm.states(bank, self.batch, self.batch.target_choices)
+        logits = self.lm.logits(states.hidden_MD)
         loss = LanguageModelLoss()(self.lm, bank, self.batch, Scoring(per_token=False))
         return logits, loss.mean
 
@@ -173,13 +170,13 @@ METHODS_BY_TYPE = dict(zip(TYPES, METHODS.values(), strict=True))
 
 
 def _rows(batch: Batch) -> list[list[int]]:
-    return [ids[real].tolist() for ids, real in zip(batch.ids_BT, batch.real_BT, strict=True)]
+    return [list(row) for row in batch.rows]
 
 
 def make_pair(family: str, method: Method) -> Pair:
     torch.manual_seed(3)
     theirs = get_peft_model(tiny_model(family), method.theirs())
-    lm = FrozenLM(tiny_model(family), tiny_tokenizer(), name=family)
+    lm = StreamLM(tiny_model(family), tiny_tokenizer(), name=family)
     prompt = method.ours(lm.spec)
     encoder = dict(theirs.prompt_encoder["default"].named_parameters())
     with torch.no_grad():

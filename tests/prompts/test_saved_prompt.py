@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softcue.backbone.forward import score_classes
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.stream_lm import StreamLM
 from softcue.build import build_prompt
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.template import compose
@@ -16,7 +15,7 @@ from softcue.errors import ConfigError, RunError
 from softcue.interop.peft import PeftType, adapter_files, multitask_adapter_files
 from softcue.prompts.saved import bank_to_bytes
 from tests.composing import train_config
-from tests.tiny import HIDDEN, batch_of, tiny_lm
+from tests.tiny import HIDDEN, batch_of, score_classes, tiny_lm
 
 TASK, TOKENS, LAYOUT = "{Tweet text} :", 4, "[soft:4]{input}"
 HERE = 'prompt.layout="[soft:4]{input}"'
@@ -25,7 +24,7 @@ DIRECT = ["prompt=prefix_tuning", "prompt.method.through_backbone=false"]
 
 
 @pytest.fixture(scope="module")
-def lm() -> FrozenLM:
+def lm() -> StreamLM:
     return tiny_lm("llama")
 
 
@@ -35,12 +34,12 @@ def embeddings() -> PromptBank:
 
 
 @pytest.fixture
-def prefix(lm: FrozenLM) -> PromptBank:
+def prefix(lm: StreamLM) -> PromptBank:
     shape = (1, lm.spec.num_layers, lm.spec.num_kv_heads, TOKENS, lm.spec.head_size)
     return PromptBank(keys_TLHPK=torch.randn(shape), values_TLHPK=torch.randn(shape))
 
 
-def make(lm: FrozenLM, *overrides: str, layout: str = HERE) -> SoftPrompt:
+def make(lm: StreamLM, *overrides: str, layout: str = HERE) -> SoftPrompt:
     settings = train_config(*overrides, layout)
     return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK))
 
@@ -66,7 +65,7 @@ def same(one: PromptBank, other: PromptBank) -> bool:
 @pytest.mark.parametrize("place", ["run", "file", "adapter"])
 @pytest.mark.parametrize("form", ["embeddings", "prefix"])
 def test_a_saved_prompt_is_the_one_that_was_saved(
-    lm: FrozenLM, form: str, place: str, request: pytest.FixtureRequest, tmp_path: Path
+    lm: StreamLM, form: str, place: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     bank: PromptBank = request.getfixturevalue(form)
     if place == "adapter":
@@ -84,7 +83,7 @@ def test_a_saved_prompt_is_the_one_that_was_saved(
 
 @pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
 def test_a_method_started_from_a_saved_prompt_predicts_at_first_what_that_does(
-    lm: FrozenLM, method: str, embeddings: PromptBank, tmp_path: Path
+    lm: StreamLM, method: str, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     path = save(embeddings, tmp_path)
     prompt = make(lm, f"prompt={method}", INITIALISER, f"prompt.initialiser.path={path}")
@@ -98,14 +97,14 @@ def test_a_method_started_from_a_saved_prompt_predicts_at_first_what_that_does(
 
 
 def test_keys_and_values_start_prefix_tuning_that_draws_them_directly(
-    lm: FrozenLM, prefix: PromptBank, tmp_path: Path
+    lm: StreamLM, prefix: PromptBank, tmp_path: Path
 ) -> None:
     path = save(prefix, tmp_path)
     assert same(make(lm, *DIRECT, INITIALISER, f"prompt.initialiser.path={path}")().detach(), prefix)
 
 
 def test_p_tuning_takes_a_saved_prompt_into_its_encoder(
-    lm: FrozenLM, embeddings: PromptBank, tmp_path: Path
+    lm: StreamLM, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     path = save(embeddings, tmp_path)
     prompt = make(lm, "prompt=p_tuning", INITIALISER, f"prompt.initialiser.path={path}")
@@ -113,7 +112,7 @@ def test_p_tuning_takes_a_saved_prompt_into_its_encoder(
     assert torch.equal(prompt.get_parameter("input_PD"), embeddings.embeddings_TPD[0])
 
 
-def test_a_task_of_a_multitask_adapter_is_chosen_by_its_number(lm: FrozenLM, tmp_path: Path) -> None:
+def test_a_task_of_a_multitask_adapter_is_chosen_by_its_number(lm: StreamLM, tmp_path: Path) -> None:
     rows_TrD = torch.randn(3, 1, HIDDEN)
     files = multitask_adapter_files(
         shared_PD=torch.ones(TOKENS, HIDDEN),
@@ -133,7 +132,7 @@ def test_a_task_of_a_multitask_adapter_is_chosen_by_its_number(lm: FrozenLM, tmp
 
 
 def test_a_prompt_for_another_backbone_is_refused_with_both_names(
-    lm: FrozenLM, embeddings: PromptBank, tmp_path: Path
+    lm: StreamLM, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     save(embeddings, tmp_path, backbone="bloomz_560m")
     with pytest.raises(ConfigError, match=r"prompt\.path=.* made for bloomz_560m .* this run has tiny_llama"):
@@ -142,7 +141,7 @@ def test_a_prompt_for_another_backbone_is_refused_with_both_names(
         make(lm, "prompt=prompt_tuning", INITIALISER, f"prompt.initialiser.path={tmp_path}")
 
 
-def test_an_adapter_of_another_width_is_refused_with_both_sizes(lm: FrozenLM, tmp_path: Path) -> None:
+def test_an_adapter_of_another_width_is_refused_with_both_sizes(lm: StreamLM, tmp_path: Path) -> None:
     save_adapter(PromptBank(embeddings_TPD=torch.zeros(1, TOKENS, 48)), tmp_path)
     with pytest.raises(
         ConfigError, match=r"made for tiny/llama \({'hidden size': 48}\).*{'hidden size': 32}"
@@ -151,7 +150,7 @@ def test_an_adapter_of_another_width_is_refused_with_both_sizes(lm: FrozenLM, tm
 
 
 def test_another_number_of_virtual_tokens_is_refused_with_the_layout_to_set(
-    lm: FrozenLM, embeddings: PromptBank, tmp_path: Path
+    lm: StreamLM, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     longer = 'prompt.layout="[soft:9]{input}"'
     save(embeddings, tmp_path)
@@ -162,7 +161,7 @@ def test_another_number_of_virtual_tokens_is_refused_with_the_layout_to_set(
 
 
 def test_a_prompt_made_for_another_place_in_the_row_is_refused(
-    lm: FrozenLM, embeddings: PromptBank, tmp_path: Path
+    lm: StreamLM, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     save(embeddings, tmp_path, layout="{input}[soft:4]")
     with pytest.raises(ConfigError, match=r"made for layout '{input}\[soft:4\]'.*is '\[soft:4\]{input}'"):
@@ -170,7 +169,7 @@ def test_a_prompt_made_for_another_place_in_the_row_is_refused(
 
 
 def test_a_form_that_the_method_does_not_start_from_is_refused(
-    lm: FrozenLM, embeddings: PromptBank, prefix: PromptBank, tmp_path: Path
+    lm: StreamLM, embeddings: PromptBank, prefix: PromptBank, tmp_path: Path
 ) -> None:
     save(prefix, tmp_path)
     with pytest.raises(
@@ -182,6 +181,6 @@ def test_a_form_that_the_method_does_not_start_from_is_refused(
         make(lm, *DIRECT, INITIALISER, f"prompt.initialiser.path={tmp_path}")
 
 
-def test_a_place_without_a_prompt_is_refused(lm: FrozenLM, tmp_path: Path) -> None:
+def test_a_place_without_a_prompt_is_refused(lm: StreamLM, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"prompt\.path=.* holds no prompt; give the folder of a complete run"):
         make(lm, "prompt=saved", f"prompt.path={tmp_path}")

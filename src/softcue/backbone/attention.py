@@ -11,18 +11,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from softcue.errors import BackboneError
+
 NAME = "softcue"
 """The name under which transformers knows this attention."""
 
-Watch = Callable[[Tensor, Tensor, Tensor], None]
-"""Told of a level's attention: probabilities [S, heads, T, KEYS], keys and values [S, KEYS, H, K]."""
+AttentionHook = Callable[[Tensor, Tensor, Tensor], None]
+"""Receives a layer's attention: probabilities [S, heads, T, KEYS], keys and values [S, KEYS, H, K]."""
+
+WITHOUT_EFFECT_HERE = frozenset(
+    {
+        # Nothing is dropped in eval mode; masks and positions are the plan's.
+        *("dropout", "is_causal", "position_ids", "cache_position", "position_embeddings"),
+        # Rows are no longer than the window: `BackboneSpec.max_positions` sees to it.
+        "sliding_window",
+        # What is returned, which the plan does not read.
+        *("use_cache", "past_key_values", "output_attentions", "output_hidden_states", "return_dict"),
+        *("output_router_logits", "logits_to_keep", "num_items_in_batch", "return_attention_weights"),
+    }
+)
+"""Arguments that families give their attention and that change nothing the plan computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,21 +116,29 @@ class AttentionPlan:
     prefix_keys_TPHK: tuple[Tensor, ...]
     """By layer; empty without key-value prompts."""
     prefix_values_TPHK: tuple[Tensor, ...]
-    static_SPL2HK: Tensor | None
-    """Keys and values of the tails' static contexts, padded to P tokens."""
+    static_SPLHW: Tensor | None
+    """Keys and values side by side (W = key size + value size) of the tails' static contexts, padded to P."""
     read_M: Tensor
     """Places of the stream whose final states are read."""
-    captured: list[tuple[Tensor, Tensor]] | None
-    """If a list: every layer leaves its keys and values [N, H, K] here."""
-    watch: Watch | None = None
+    captured: dict[int, tuple[Tensor, Tensor]] | None
+    """If given: every layer leaves its keys and values [N, H, K] here, under its number."""
+    hook: AttentionHook | None = None
     """If given: called in every layer for every level."""
+    layers_run: set[int] = field(default_factory=set)
+    """The layers that have called attention."""
+
+    def enter(self, layer: int) -> None:
+        """Note that a layer calls attention, which each may once: what it keeps goes by its number."""
+        if layer in self.layers_run:
+            raise BackboneError(f"layer {layer} calls attention more than once")
+        self.layers_run.add(layer)
 
 
 _active: ContextVar[AttentionPlan] = ContextVar("softcue_attention_plan")
 
 
 @contextmanager
-def following(plan: AttentionPlan) -> Iterator[None]:
+def use_plan(plan: AttentionPlan) -> Iterator[None]:
     """While this is open, the model's attention follows `plan`."""
     token = _active.set(plan)
     try:
@@ -124,14 +147,14 @@ def following(plan: AttentionPlan) -> Iterator[None]:
         _active.reset(token)
 
 
-def places_read() -> Tensor:
+def output_positions() -> Tensor:
     """Where the final states of the stream that runs are read: [M]."""
     return _active.get().read_M
 
 
-def replaying() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For `torch.utils.checkpoint`: what is recomputed in the backward pass follows today's plan."""
-    return nullcontext(), following(_active.get())
+def recompute_context() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For `torch.utils.checkpoint`: a layer is recomputed under the plan that it ran under."""
+    return nullcontext(), use_plan(replace(_active.get(), layers_run=set()))
 
 
 def attend(
@@ -141,13 +164,21 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    **_: object,
+    **others: object,
 ) -> tuple[Tensor, None]:
-    """Transformers' attention interface: [1, heads, N, K] in, [1, N, heads, K] out."""
+    """Transformers' attention interface: [1, heads, N, K] in, [1, N, heads, K] out.
+
+    Raises:
+        BackboneError: the family gives attention an argument that the plan does not know.
+    """
+    given = {name for name, value in others.items() if value is not None}
+    if unknown := sorted(given - WITHOUT_EFFECT_HERE):
+        raise BackboneError(f"its attention takes {', '.join(unknown)}")
     plan, layer = _active.get(), cast(int, module.layer_idx)
+    plan.enter(layer)
     query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1).to(_dtype(value)) for x in (query, key, value))
     if plan.captured is not None:
-        plan.captured.append((key_NHK.to(value.dtype), value_NHK.to(value.dtype)))
+        plan.captured[layer] = key_NHK.to(value.dtype), value_NHK.to(value.dtype)
 
     sizes = [len(level.place_N) for level in plan.levels]
     by_level = zip(plan.levels, *(x.split(sizes) for x in (query_NHK, key_NHK, value_NHK)), strict=True)
@@ -155,14 +186,14 @@ def attend(
     above: tuple[Tensor, Tensor] | None = None
     for level, query_nHK, key_nHK, value_nHK in by_level:
         own = level.pad(key_nHK), level.pad(value_nHK)
-        blocks = [*_ahead(plan, level, layer), own]
+        blocks = [*_ahead(plan, level, layer, key_size=key.shape[3]), own]
         if level.head_S is not None and above is not None:
             blocks.insert(-1, (_for_segments(above[0], level.head_S), _for_segments(above[1], level.head_S)))
         keys, values = (_joined(block) for block in zip(*blocks, strict=True))
         query = level.pad(query_nHK)
         outputs.append(level.unpad(_attention(query, keys, values, level.bias, scaling)))
-        if plan.watch is not None:
-            plan.watch(_probabilities(query, keys, level.bias, scaling), keys, values)
+        if plan.hook is not None:
+            plan.hook(_probabilities(query, keys, level.bias, scaling), keys, values)
         above = own
     return torch.cat(outputs)[None].to(value.dtype), None
 
@@ -172,14 +203,15 @@ def _dtype(value: Tensor) -> torch.dtype:
     return torch.float32 if value.device.type == "cpu" else value.dtype
 
 
-def _ahead(plan: AttentionPlan, level: Level, layer: int) -> list[tuple[Tensor, Tensor]]:
+def _ahead(plan: AttentionPlan, level: Level, layer: int, *, key_size: int) -> list[tuple[Tensor, Tensor]]:
     """Keys and values that are no tokens of the stream: the prompt's prefix, then static contexts."""
     blocks = []
     if plan.prefix_keys_TPHK:
         both = plan.prefix_keys_TPHK[layer], plan.prefix_values_TPHK[layer]
         blocks.append((_for_segments(both[0], level.prompt_S), _for_segments(both[1], level.prompt_S)))
-    if level.sees_static and plan.static_SPL2HK is not None:
-        blocks.append((plan.static_SPL2HK[:, :, layer, 0], plan.static_SPL2HK[:, :, layer, 1]))
+    if level.sees_static and plan.static_SPLHW is not None:
+        both_SPHW = plan.static_SPLHW[:, :, layer]
+        blocks.append((both_SPHW[..., :key_size], both_SPHW[..., key_size:]))
     return blocks
 
 
@@ -199,12 +231,13 @@ def _attention(
     query_STHK: Tensor, keys: Tensor, values: Tensor, bias: Tensor, scaling: float | None
 ) -> Tensor:
     """Attention in which the G query heads of a key head stand as G * T queries of it: no key is copied."""
-    segments, width, _, head_size = query_STHK.shape
+    segments, width, num_heads, _ = query_STHK.shape
     query = _by_key_head(query_STHK, keys.shape[2])
     heads = query, keys.transpose(1, 2), values.transpose(1, 2)
     output = scaled_dot_product_attention(*heads, attn_mask=bias.to(query.dtype), scale=scaling)
-    by_group = output.view(segments, keys.shape[2], -1, width, head_size)
-    return by_group.permute(0, 3, 1, 2, 4).reshape(query_STHK.shape)
+    value_size = values.shape[3]
+    by_group = output.view(segments, keys.shape[2], -1, width, value_size)
+    return by_group.permute(0, 3, 1, 2, 4).reshape(segments, width, num_heads, value_size)
 
 
 def _probabilities(query_STHK: Tensor, keys: Tensor, bias: Tensor, scaling: float | None) -> Tensor:

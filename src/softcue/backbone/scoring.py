@@ -1,15 +1,22 @@
-"""Classes as a trie of their label tokens: the context runs once, shared beginnings once."""
+"""Classes as a trie of their label tokens, and what final states say of them.
+
+In the stream engine a row's context runs once, and label tokens that classes share run once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from softcue.contracts import Choices
+from softcue.contracts import Choices, Ids
+
+LOGITS_AT_ONCE = 2**24
+"""Logits held at a time (64 MB in fp32): memory does not grow with positions times vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +38,23 @@ class Trie:
     """For each class, the edges its label takes."""
 
     @property
+    def node_paths(self) -> tuple[Ids, ...]:
+        """Nodes 0, 1, …: the tokens that lead from the context's end to each."""
+        paths: list[Ids] = [()]
+        for token, parent in zip(self.tokens, self.parents, strict=True):
+            paths.append((*paths[parent], token))
+        return tuple(paths)
+
+    @property
+    def leaves(self) -> tuple[Ids, ...]:
+        """The paths that no other continues: running them runs every node."""
+        inner = {path[:-1] for path in self.node_paths if path}
+        return tuple(path for path in self.node_paths if path not in inner)
+
+    @property
     def depths(self) -> tuple[int, ...]:
         """Nodes 1, 2, …: tokens after the context, counting from 0."""
-        depths = [-1]
-        for parent in self.parents:
-            depths.append(depths[parent] + 1)
-        return tuple(depths[1:])
+        return tuple(len(path) - 1 for path in self.node_paths[1:])
 
     @property
     def branches(self) -> bool:
@@ -80,8 +98,24 @@ def trie_of(choices: Choices) -> Trie:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelScores:
-    """How well each class's label continues each row.
+class TargetStates:
+    """Final hidden states at the M places that predict target tokens, and whose they are.
+
+    Row after row: the end of its context, then the nodes of its choices' trie.
+    """
+
+    hidden_MD: Tensor
+    tries: Sequence[Trie]
+
+    @property
+    def num_places(self) -> list[int]:
+        """How many of the M places each row has."""
+        return [len(trie.tokens) + 1 for trie in self.tries]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetScores:
+    """How well each choice continues each row.
 
     Rows with fewer than C classes are filled with -inf and 1 token.
     """
@@ -90,21 +124,21 @@ class LabelScores:
     """Sum of the label tokens' log-probabilities, in nats, fp32."""
     num_tokens_BC: Tensor
 
-    def split(self, num_rows: Sequence[int]) -> list[LabelScores]:
+    def split(self, num_rows: Sequence[int]) -> list[TargetScores]:
         """The scores of successive groups of rows."""
         parts = zip(
             self.log_likelihood_BC.split(list(num_rows)),
             self.num_tokens_BC.split(list(num_rows)),
             strict=True,
         )
-        return [LabelScores(log_likelihood_BC=nats, num_tokens_BC=tokens) for nats, tokens in parts]
+        return [TargetScores(log_likelihood_BC=nats, num_tokens_BC=tokens) for nats, tokens in parts]
 
     def mean_per_token_BC(self) -> Tensor:
         """Log-likelihood per label token: a long label costs no more than a short one."""
         return self.log_likelihood_BC / self.num_tokens_BC
 
 
-def gather_paths(edge_log_probs_E: Tensor, tries: list[Trie]) -> LabelScores:
+def gather_paths(edge_log_probs_E: Tensor, tries: Sequence[Trie]) -> TargetScores:
     """Sum the edges of every row's every class; edges stand row after row."""
     width = max(len(trie.paths) for trie in tries)
     edge_ids, cells, counts = [], [], torch.ones(len(tries), width)
@@ -121,7 +155,41 @@ def gather_paths(edge_log_probs_E: Tensor, tries: list[Trie]) -> LabelScores:
         0, torch.tensor(cells, device=device), edge_log_probs_E[torch.tensor(edge_ids, device=device)]
     )
     missing = torch.tensor([[c >= len(trie.paths) for c in range(width)] for trie in tries], device=device)
-    return LabelScores(
+    return TargetScores(
         log_likelihood_BC=sums.view(len(tries), width).masked_fill(missing, float("-inf")),
         num_tokens_BC=counts.to(device),
     )
+
+
+def edge_log_probs(
+    states_MX: Tensor, tries: Sequence[Trie], to_logits: Callable[[Tensor], Tensor], *, vocab_size: int
+) -> Tensor:
+    """Log-probability of every trie edge, row after row: [E].
+
+    `states_MX` are the states at the tries' nodes, from which `to_logits` makes logits [M, V].
+    """
+    nodes: list[int] = []
+    tokens: list[int] = []
+    first = 0
+    for trie in tries:
+        nodes += [first + node for node in trie.edge_nodes]
+        tokens += trie.edge_tokens
+        first += len(trie.tokens) + 1
+    node_E = torch.tensor(nodes, device=states_MX.device)
+    token_E = torch.tensor(tokens, device=states_MX.device)
+
+    def some(states_mX: Tensor, node_e: Tensor, token_e: Tensor) -> Tensor:
+        return to_logits(states_mX).log_softmax(dim=-1)[node_e, token_e]
+
+    at_once = max(1, LOGITS_AT_ONCE // vocab_size)
+    if len(states_MX) <= at_once:
+        return some(states_MX, node_E, token_E)
+    parts = []
+    order_E = node_E.argsort(stable=True)
+    for start in range(0, len(states_MX), at_once):
+        of_part = order_E[(node_E[order_E] >= start) & (node_E[order_E] < start + at_once)]
+        arguments = states_MX[start : start + at_once], node_E[of_part] - start, token_E[of_part]
+        # Recomputed in the backward pass, or every chunk's logits would be kept until then.
+        recompute = torch.is_grad_enabled() and states_MX.requires_grad
+        parts.append(checkpoint(some, *arguments, use_reentrant=False) if recompute else some(*arguments))
+    return torch.cat(parts)[order_E.argsort()]

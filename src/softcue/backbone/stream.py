@@ -20,8 +20,8 @@ from softcue.backbone.scoring import Trie
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What every row of a batch stands in."""
+class AttentionSettings:
+    """What the attention of all rows of a batch has in common."""
 
     prefix_lengths: tuple[int, ...]
     """Keys and values that each prompt puts in front of a row."""
@@ -34,7 +34,7 @@ class Surroundings:
 
 @dataclass(frozen=True, kw_only=True)
 class RowPlan:
-    """One row to run: its ids, the prompt it wears, what may follow it, and how it begins.
+    """One row to run: its ids, the prompt it uses, what may follow it, and how it begins.
 
     Of the row's ids the first `num_static` are not run: their keys and values are at hand.
     """
@@ -78,6 +78,8 @@ class Stream:
     """N tokens to run, and where each row's label predictions stand among them."""
 
     ids_N: Tensor
+    virtual_I: Tensor
+    """Places of virtual tokens."""
     positions_N: Tensor
     prompt_N: Tensor
     levels: tuple[Level, ...]
@@ -87,21 +89,25 @@ class Stream:
     """Places that predict label tokens: by row, the context's end, then the trie's nodes."""
 
 
-def lay_out(rows: Sequence[RowPlan], surroundings: Surroundings) -> Stream:
+def lay_out(rows: Sequence[RowPlan], settings: AttentionSettings) -> Stream:
     """Plan a batch: which tokens run, where they stand, who sees whom."""
-    heads, tails = split_heads(rows, surroundings.prefix_lengths)
+    heads, tails = split_heads(rows, settings.prefix_lengths)
     segments = heads + tails
     spans = _spans(segments)
-    levels = [_level(level, heads, surroundings) for level in (heads, tails) if level]
+    levels = [_level(level, heads, settings) for level in (heads, tails) if level]
     tail_spans = spans[len(heads) :]
     predicting = [
         place
         for span, tail in zip(tail_spans, tails, strict=True)
         for place in range(span.start + len(tail.ids) - 1, span.stop)
     ]
-    device = surroundings.device
+    device = settings.device
+    ids = [id_ for segment in segments for id_ in segment.all_ids]
     return Stream(
-        ids_N=torch.tensor([i for s in segments for i in s.all_ids], device=device),
+        ids_N=torch.tensor(ids, device=device),
+        virtual_I=torch.tensor(
+            [at for at, id_ in enumerate(ids) if id_ < 0], device=device, dtype=torch.long
+        ),
         positions_N=torch.tensor([p for s in segments for p in s.positions], device=device),
         prompt_N=torch.tensor([s.prompt for s in segments for _ in s.all_ids], device=device),
         levels=tuple(levels),
@@ -120,7 +126,7 @@ def split_heads(
     heads: list[Segment] = []
     head_of: dict[int, int] = {}
     for prompt in dict.fromkeys(row.prompt for row in rows):
-        shared = common_beginning([row.ids for row in rows if row.prompt == prompt and not row.num_static])
+        shared = common_prefix([row.ids for row in rows if row.prompt == prompt and not row.num_static])
         if shared:
             head_of[prompt] = len(heads)
             heads.append(_segment(shared, prefix_lengths[prompt], prompt=prompt))
@@ -141,7 +147,7 @@ def split_heads(
     return heads, tails
 
 
-def common_beginning(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def common_prefix(rows: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The leading ids all rows share, short of the last id of the shortest; none for a single row."""
     if len(rows) < 2:
         return ()
@@ -172,7 +178,7 @@ def _spans(segments: Sequence[Segment]) -> list[slice]:
     return spans
 
 
-def _level(segments: list[Segment], heads: list[Segment], around: Surroundings) -> Level:
+def _level(segments: list[Segment], heads: list[Segment], around: AttentionSettings) -> Level:
     lengths_S = torch.tensor([len(segment.all_ids) for segment in segments])
     width = int(lengths_S.max())
     real_ST = torch.arange(width) < lengths_S[:, None]
@@ -227,7 +233,7 @@ def _own_keys(segments: list[Segment], real_ST: Tensor) -> tuple[Tensor, Tensor]
     return sees_STT, positions_ST
 
 
-def _bias(sees_STK: Tensor, positions_SK: Tensor, around: Surroundings) -> Tensor:
+def _bias(sees_STK: Tensor, positions_SK: Tensor, around: AttentionSettings) -> Tensor:
     """What is added to the attention scores, head beside head of a group: [S, 1 or KVH, G * T, keys]."""
     bias = torch.zeros(sees_STK.shape)[:, None]
     if around.alibi_slopes_H is not None:

@@ -1,4 +1,4 @@
-"""Rows to batches: their order in an epoch, and padding on the left. B rows, T positions."""
+"""Rows to batches: their order in an epoch, and padding on the left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from lightning import Trainer
 from torch.utils.data import Sampler
 
-from softcue.contracts import Batch, Choices
+from softcue.contracts import Batch, Choices, PaddedRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +27,20 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads rows on the left to the batch's longest, or to a fixed number of positions."""
+    """Joins rows to a batch, padded on the left for an engine that asks for it.
 
-    padding: Literal["longest"] | int
+    `width` is the longest of the batch, or a fixed number of positions; None leaves rows unpadded.
+    """
+
+    width: Literal["longest"] | int | None
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         """One batch, its rows in the given order."""
-        longest = max(len(row.ids) for row in rows)
-        width = longest if self.padding == "longest" else self.padding
-        assert width >= longest
-        # An id of 0 on padding: any vocabulary id would do, since real_BT says it is none.
-        ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
-        real_BT = torch.zeros(len(rows), width, dtype=torch.bool)
-        for at, row in enumerate(rows):
-            start = width - len(row.ids)
-            ids_BT[at, start:] = torch.tensor(row.ids, dtype=torch.long)
-            real_BT[at, start:] = True
+        ids = tuple(tuple(row.ids) for row in rows)
+        fixed = None if self.width == "longest" else self.width
         return Batch(
-            ids_BT=ids_BT,
-            real_BT=real_BT,
+            rows=ids,
+            padded=None if self.width is None else PaddedRows.of(ids, width=fixed),
             choices=tuple(row.choices for row in rows),
             target_B=torch.tensor([row.target for row in rows]),
             prompt_B=torch.tensor([row.prompt for row in rows]),

@@ -82,8 +82,11 @@ class PromptData(LightningDataModule):
         if self._parts is None:
             self._parts = self._splitter.split(self._loaded_pool, self.task.classes)
 
-    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int) -> None:
-        """Make rows of ids that fit `max_positions`, counting the rows whose text had to be cut."""
+    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
+        """Make rows of ids that fit `max_positions`, counting the rows whose text had to be cut.
+
+        `padded` pads batches on the left, as `data.padding` says, for an engine that asks for it.
+        """
         self.load()
         encoder = Encoder(
             template=self.template,
@@ -93,9 +96,8 @@ class PromptData(LightningDataModule):
             max_positions=max_positions,
         )
         self._encoder = encoder
-        self._collator = Collator(
-            padding=encoder.max_row_length if self._padding == "max_length" else "longest"
-        )
+        fixed = encoder.max_row_length if self._padding == "max_length" else None
+        self._collator = Collator(width=(fixed or "longest") if padded else None)
         for part in PARTS:
             self._rows[part] = self._encode_part(encoder, part)
 

@@ -85,10 +85,11 @@ class MixedData(LightningDataModule):
         for task in self._tasks.values():
             task.load()
 
-    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int) -> None:
+    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
         """Make rows of ids of every task."""
+        self._padded = padded
         for task in self._tasks.values():
-            task.encode(tokenizer, max_positions)
+            task.encode(tokenizer, max_positions, padded=padded)
 
     def ids(self, part: Part) -> list[str]:
         """Each row's task and id."""
@@ -118,7 +119,7 @@ class MixedData(LightningDataModule):
             cast(Dataset[Row], self.rows("train")),
             batch_size=self._batch_size,
             sampler=sampler.join(self.trainer, batch_size=self._batch_size),
-            collate_fn=Collator(padding="longest"),
+            collate_fn=Collator(width="longest" if self._padded else None),
         )
 
     def val_dataloader(self) -> list[DataLoader[Row]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softcue.backbone.frozen_lm import FrozenLM
+from softcue.backbone.base import Backbone
 from softcue.contracts import PromptBank
 
 
@@ -26,7 +26,7 @@ class TextView:
     value_norm_LN: Tensor
 
 
-def watch_text(lm: FrozenLM, bank: PromptBank, rows: Sequence[Sequence[int]]) -> TextView:
+def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) -> TextView:
     """Run rows of ids, virtual tokens among them, in a bank of one prompt."""
     views = [_watch_row(lm, bank.to(lm.device), ids) for ids in rows]
     num_readers_P = torch.stack([num_readers_P for num_readers_P, _ in views]).sum(0)
@@ -37,7 +37,7 @@ def watch_text(lm: FrozenLM, bank: PromptBank, rows: Sequence[Sequence[int]]) ->
     )
 
 
-def _watch_row(lm: FrozenLM, bank: PromptBank, ids: Sequence[int]) -> tuple[Tensor, TextView]:
+def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tensor, TextView]:
     """How many text tokens can see each virtual token [P], and the view with attention summed over them."""
     ahead = bank.prefix_lengths[0]
     ids_T = torch.tensor(ids[ahead:])
@@ -56,7 +56,7 @@ def _watch_row(lm: FrozenLM, bank: PromptBank, ids: Sequence[int]) -> tuple[Tens
         key_norms.append(keys_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
         value_norms.append(values_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
 
-    lm.watch_row(tuple(ids_T.tolist()), bank, watch)
+    lm.run_with_hook(tuple(ids_T.tolist()), bank, watch)
     return reads_TP.sum(dim=0), TextView(
         attention_LP=torch.stack(attention),
         key_norm_LN=torch.stack(key_norms),

@@ -60,6 +60,11 @@ def adapter_files(bank: PromptBank, *, peft_type: PeftType, base_model: str) -> 
     (length,) = bank.num_virtual_tokens
     if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
         _, layers, heads, _, head_size = bank.keys_TLHPK.shape
+        if bank.values_TLHPK.shape[4] != head_size:
+            raise ConfigError(
+                f"PEFT holds keys and values of one size, and this prefix has keys of {head_size} numbers a "
+                f"head and values of {bank.values_TLHPK.shape[4]}: it has no form as an adapter."
+            )
         table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
         config = AdapterConfig(
             peft_type=peft_type,

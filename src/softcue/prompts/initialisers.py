@@ -99,7 +99,7 @@ class ClassLabels(Initialiser):
 
 
 def _embed(spec: BackboneSpec, ids: list[int]) -> Tensor:
-    return spec.embedding_VD[ids].float().clone()
+    return spec.embed(torch.tensor(ids, dtype=torch.long)).float().cpu()
 
 
 def _expect_embeddings(initialiser: Initialiser, spec: BackboneSpec, width: int) -> None:

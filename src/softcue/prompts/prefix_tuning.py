@@ -10,7 +10,7 @@ from softcue.prompts.seeding import seeded
 
 
 class PrefixTuning(SoftPrompt):
-    """The keys and values are the parameters: P x 2 L H K of them.
+    """The keys and values are the parameters: P L H (K of keys + K of values) of them.
 
     With `through_backbone` the prefix starts as the keys and values that the initialiser's
     embeddings leave in the frozen model, so at its first step it predicts just what prompt tuning
@@ -29,6 +29,7 @@ class PrefixTuning(SoftPrompt):
         through_backbone: bool,
     ) -> None:
         super().__init__()
+        spec.expect_prefixes()
         width = spec.hidden_size if through_backbone else spec.key_value_width
         start = initialiser.vectors(spec, num_tokens=num_virtual_tokens, width=width, generator=generator)
         if through_backbone:
@@ -60,6 +61,7 @@ class ProjectedPrefixTuning(SoftPrompt):
         hidden_size: int,
     ) -> None:
         super().__init__()
+        spec.expect_prefixes()
         width = spec.num_kv_heads * spec.head_size
         self.spec = spec
         self.input_PE = nn.Parameter(
@@ -79,7 +81,9 @@ class ProjectedPrefixTuning(SoftPrompt):
 
 
 def as_key_values(flat_PW: Tensor, spec: BackboneSpec) -> tuple[Tensor, Tensor]:
-    """Each token's numbers [P, 2 L H K], layer by layer, keys before values: to [L, H, P, K] each."""
-    by_layer = flat_PW.unflatten(1, (spec.num_layers, 2, spec.num_kv_heads, spec.head_size))
-    keys_LHPK, values_LHPK = by_layer.permute(2, 1, 3, 0, 4).unbind(0)
-    return keys_LHPK, values_LHPK
+    """Each token's numbers [P, W], layer by layer, keys before values: to [L, H, P, K] each."""
+    heads, widths = spec.num_kv_heads, [spec.head_size, spec.value_size]
+    by_layer_PLW = flat_PW.unflatten(1, (spec.num_layers, -1))
+    keys_PLW, values_PLW = by_layer_PLW.split([heads * width for width in widths], dim=2)
+    keys_PLHK, values_PLHK = keys_PLW.unflatten(2, (heads, -1)), values_PLW.unflatten(2, (heads, -1))
+    return keys_PLHK.permute(1, 2, 0, 3), values_PLHK.permute(1, 2, 0, 3)

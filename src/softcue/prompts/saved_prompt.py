@@ -91,11 +91,23 @@ def _sizes(bank: PromptBank) -> dict[str, int]:
     if bank.keys_TLHPK is None:
         assert bank.embeddings_TPD is not None, "a file of ours holds a prompt"
         return {"hidden size": bank.embeddings_TPD.shape[2]}
+    assert bank.values_TLHPK is not None
     _, layers, heads, _, head_size = bank.keys_TLHPK.shape
-    return {"layers": layers, "key-value heads": heads, "head size": head_size}
+    return {
+        "layers": layers,
+        "key-value heads": heads,
+        "key size": head_size,
+        "value size": bank.values_TLHPK.shape[4],
+    }
 
 
 def _sizes_of_model(bank: PromptBank, spec: BackboneSpec) -> dict[str, int]:
     if bank.keys_TLHPK is None:
         return {"hidden size": spec.hidden_size}
-    return {"layers": spec.num_layers, "key-value heads": spec.num_kv_heads, "head size": spec.head_size}
+    spec.expect_prefixes()
+    return {
+        "layers": spec.num_layers,
+        "key-value heads": spec.num_kv_heads,
+        "key size": spec.head_size,
+        "value size": spec.value_size,
+    }

@@ -102,7 +102,7 @@ class RunRecord(_Strict):
 
     `metrics`, `num_rows` and `num_cut` go by part ("train", "validation", "test"); a metric that
     has no finite value is None. `settings` is the resolved config. A baseline without a language
-    model has neither `backbone` nor `dtype`. Times of day are ISO 8601 in UTC.
+    model has no `backbone`, `dtype` or `engine` (which ran the model). Times of day are ISO 8601 in UTC.
     """
 
     run_id: str
@@ -116,6 +116,7 @@ class RunRecord(_Strict):
     started_at: str
     finished_at: str | None = None
     error: Failure | None = None
+    engine: str | None = None
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
     num_rows: dict[str, int] = field(default_factory=dict)
     num_cut: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,90 @@
+"""Which engine runs a loaded model, and why."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from softcue.backbone import families, verify
+from softcue.backbone.base import Backbone
+from softcue.backbone.plain_lm import PlainLM
+from softcue.backbone.probes import described
+from softcue.backbone.stream_lm import StreamLM
+from softcue.errors import BackboneError
+
+EngineSetting = Literal["auto", "stream", "plain"]
+
+log = logging.getLogger(__name__)
+
+
+def make_backbone(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, name: str, engine: str
+) -> Backbone:
+    """A loaded model on the engine that is asked for, or on the fastest that gives its own results.
+
+    Raises:
+        BackboneError: the engine asked for, or under `auto` neither, can run it.
+    """
+    if engine not in get_args(EngineSetting):
+        raise BackboneError(f"backbone.engine={engine}; choose {', '.join(get_args(EngineSetting))}.")
+    if engine == "plain":
+        return _chosen(PlainLM(model, tokenizer, name=name), "as backbone.engine says")
+    if model.config.model_type in families.VERIFIED and not _is_quantised(model):
+        return _chosen(StreamLM(model, tokenizer, name=name), "a family that softcue's tests verify")
+    plain = PlainLM(model, tokenizer, name=name)
+    try:
+        return _chosen(_verified_stream(plain, name=name), "it gives what the model's own forward gives")
+    except BackboneError as refusal:
+        if engine == "stream":
+            raise BackboneError(
+                f"backbone.engine=stream cannot run {type(model).__name__}: {refusal}. "
+                "Use backbone.engine=auto or plain."
+            ) from refusal
+        return _chosen(plain, str(refusal))
+
+
+def _chosen(lm: Backbone, why: str) -> Backbone:
+    log.info("%s (%s) runs on the %s engine: %s", lm.spec.name, type(lm.model).__name__, lm.engine, why)
+    return lm
+
+
+def _verified_stream(plain: PlainLM, *, name: str) -> StreamLM:
+    """The model on the stream engine, compared with its untouched forward.
+
+    Raises:
+        BackboneError: why it cannot be; the model is untouched then.
+    """
+    model, in_full = plain.model, plain.dtype == torch.float32
+    if _is_quantised(model):
+        raise BackboneError("its weights are quantised")
+    with verify.in_float32(model):
+        cases = verify.cases_for(plain.spec)
+        expected = verify.results(plain, cases)
+    own = expected if in_full else verify.results(plain, cases)
+    stream: StreamLM | None = None
+    try:
+        stream = StreamLM(model, plain.tokenizer, name=name)
+        if stream.spec.max_positions < verify.LONGEST_ROW:
+            raise BackboneError(f"rows would be limited to {stream.spec.max_positions} tokens")
+        with verify.in_float32(model):
+            verify.expect_equal(verify.results(stream, cases), expected)
+        if not in_full:
+            stream.contexts.clear()
+            verify.expect_as_close(verify.results(stream, cases), own, expected)
+    except Exception as error:
+        if stream is not None:
+            stream.undo()
+        if isinstance(error, BackboneError):
+            raise
+        # Whatever an unknown family raises under the plan, its own forward still runs.
+        raise BackboneError(f"the stream fails with {described(error)}") from error
+    stream.spec = replace(stream.spec, prefix_refusal=plain.spec.prefix_refusal)
+    return stream
+
+
+def _is_quantised(model: PreTrainedModel) -> bool:
+    return getattr(model, "hf_quantizer", None) is not None or hasattr(model.config, "quantization_config")

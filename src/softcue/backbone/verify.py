@@ -1,0 +1,156 @@
+"""Whether the stream engine computes what a model's own untouched forward does, found when it is loaded.
+
+A few rows are scored by both: prompts in front, behind and within the text, keys and values in
+front, labels that share tokens, and the gradient of the scores with respect to each prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from softcue.backbone.base import Backbone
+from softcue.contracts import BackboneSpec, Batch, Choices, Ids, PaddedRows, PromptBank
+from softcue.errors import BackboneError
+
+TOLERANCE = 1e-5
+"""Largest difference in fp32, relative to the largest value."""
+NUM_VIRTUAL, LONGEST_ROW = 3, 40
+
+Results = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Rows and a bank of prompts that they are scored with."""
+
+    bank: PromptBank
+    rows: tuple[Ids, ...]
+
+
+def cases_for(spec: BackboneSpec) -> dict[str, Case]:
+    """One case for each place where a prompt may stand, by name."""
+    generator = torch.Generator().manual_seed(0)
+    words = [int(word) for word in torch.randint(5, spec.vocab_size, (64,), generator=generator)]
+    texts = [tuple(words[:6]), tuple(words[:4] + words[6:12]), tuple(words[12 : 12 + LONGEST_ROW - 8])]
+    virtual = tuple(-1 - k for k in range(NUM_VIRTUAL))
+    ids = torch.randint(5, spec.vocab_size, (2 * NUM_VIRTUAL,), generator=generator)
+    vectors_IP = spec.embed(ids).detach().float().cpu()
+    noise = torch.randn(vectors_IP.shape, generator=generator) * vectors_IP.std()
+    embeddings_TPD = (vectors_IP + noise).unflatten(0, (2, NUM_VIRTUAL))
+    soft = PromptBank(embeddings_TPD=embeddings_TPD)
+    front = tuple(virtual + text for text in texts)
+    found = {
+        "a prompt in front": Case(bank=soft, rows=front),
+        "a prompt behind the text": Case(bank=soft, rows=tuple(text + virtual for text in texts)),
+        "a prompt within the text": Case(
+            bank=soft, rows=tuple(virtual[:1] + text[:3] + virtual[1:] + text[3:] for text in texts)
+        ),
+    }
+    if spec.prefix_refusal is None:
+        pairs = [spec.key_values(one_PD) for one_PD in embeddings_TPD]
+        keys, values = (torch.stack(both).cpu() for both in zip(*pairs, strict=True))
+        bank = PromptBank(
+            keys_TLHPK=keys + torch.randn(keys.shape, generator=generator) * 0.1 * keys.std(),
+            values_TLHPK=values + torch.randn(values.shape, generator=generator) * 0.1 * values.std(),
+        )
+        found["keys and values in front"] = Case(bank=bank, rows=front)
+    return found
+
+
+def results(lm: Backbone, cases: Mapping[str, Case]) -> dict[str, Tensor]:
+    """What a model gives for every case: scores of all labels, and gradients of the right one's."""
+    found = {}
+    for name, case in cases.items():
+        bank = _trainable(case.bank.to(lm.device))
+        batch = _batch(case.rows, _choices(lm.spec))
+        scores_BC = lm.score(bank, batch, batch.choices).log_likelihood_BC
+        gradients = torch.autograd.grad(scores_BC[:, 0].sum(), list(bank.tensors().values()))
+        found[f"scores with {name}"] = scores_BC.detach().cpu()
+        found[f"gradients of {name}"] = torch.cat([gradient.flatten().cpu() for gradient in gradients])
+    return found
+
+
+def expect_equal(ours: Results, expected: Results) -> None:
+    """Compare results in fp32.
+
+    Raises:
+        BackboneError: which differ, and by how much.
+    """
+    for name, values in expected.items():
+        difference = float((ours[name] - values).abs().max() / values.abs().max())
+        if not difference <= TOLERANCE:
+            raise BackboneError(f"{name} would be {difference:.1g} away from those of its own forward")
+
+
+def expect_as_close(ours: Results, own: Results, exact: Results) -> None:
+    """In lower precision, be no further from the fp32 results than the model's own forward is.
+
+    Raises:
+        BackboneError: they are further.
+    """
+    kinds = ("scores", "gradients")
+    for kind in kinds:
+        our_error, own_error = (
+            torch.cat([_relative_error(of[name], exact[name]) for name in exact if name.startswith(kind)])
+            .square()
+            .mean()
+            .sqrt()
+            for of in (ours, own)
+        )
+        if not our_error <= own_error:
+            raise BackboneError(
+                f"its {kind} would be {our_error:.1g} away from those in fp32, and its own forward's are "
+                f"{own_error:.1g}"
+            )
+
+
+@contextmanager
+def in_float32(model: PreTrainedModel) -> Iterator[None]:
+    """While this is open, all weights are fp32; afterwards they are what they were, to the bit."""
+    tensors = [*model.parameters(), *model.buffers()]
+    before = [tensor.dtype for tensor in tensors]
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
+    try:
+        yield
+    finally:
+        for tensor, dtype in zip(tensors, before, strict=True):
+            tensor.data = tensor.data.to(dtype)
+
+
+def _trainable(bank: PromptBank) -> PromptBank:
+    """The same prompts as leaves that gradients reach."""
+    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in bank.tensors().items()}
+    return PromptBank(
+        embeddings_TPD=leaves.get("embeddings_TPD"),
+        keys_TLHPK=leaves.get("keys_TLHPK"),
+        values_TLHPK=leaves.get("values_TLHPK"),
+    )
+
+
+def _relative_error(values: Tensor, exact: Tensor) -> Tensor:
+    return ((values - exact) / exact.abs().max()).flatten()
+
+
+def _choices(spec: BackboneSpec) -> Choices:
+    """Labels that share tokens, of which one is the beginning of another."""
+    one, two, three, four = (index % spec.vocab_size for index in (20, 21, 22, 23))
+    return ((one, two, three), (one, two), (four,), (one, four))
+
+
+def _batch(rows: tuple[Ids, ...], choices: Choices) -> Batch:
+    return Batch(
+        rows=rows,
+        choices=(choices,) * len(rows),
+        target_B=torch.zeros(len(rows), dtype=torch.long),
+        prompt_B=torch.arange(len(rows)) % 2,
+        row_B=torch.arange(len(rows)),
+        padded=PaddedRows.of(rows),
+    )

@@ -1,0 +1,185 @@
+"""Tiny random models of every decoder family, and the oracle that both engines are held against.
+
+The oracle runs one row and one label at a time, unpadded, through the model's own eager forward; it
+shares no code with the engines.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedConfig, PreTrainedModel
+
+VOCABULARY, HIDDEN = 64, 32
+TOO_LARGE = 3_000_000
+
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "pad_token_id": 3,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "is_decoder": True,
+    # widths
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "embed_dim", "word_embed_proj_dim"), HIDDEN),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "decoder_ffn_dim", "encoder_ffn_dim"), 64),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 32),
+    # depths and heads
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), 2),
+    **dict.fromkeys(("decoder_layers", "encoder_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "attention_heads"), 4),
+    **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads"), 4),
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "rotary_dim": 4,
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 512),
+    # mixtures of experts
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "first_k_dense_replace"), 1),
+    "num_experts_per_tok": 2,
+    # multi-head latent attention: values of another size than keys
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
+    **dict.fromkeys(("qk_nope_head_dim", "qk_rope_head_dim"), 8),
+    "v_head_dim": 12,
+    # linear attention and state spaces
+    **dict.fromkeys(("linear_num_value_heads", "mamba_n_heads"), 4),
+    **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim", "mamba_d_state", "state_size"), 8),
+    "linear_num_key_heads": 2,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 1,
+}
+"""What makes a model tiny; a family takes those that its config has."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "bailing_hybrid": {"num_hidden_layers": 4},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 16},
+    "falcon": {"new_decoder_architecture": False},
+    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+    "qwen3_next": {"num_hidden_layers": 4},
+    "qwen3_5_text": {"num_hidden_layers": 4},
+    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN, "attention_window_size": 16},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_conv": 4},
+}
+"""What a family needs beside, such as layers of both kinds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A family under settings that change how it computes."""
+
+    family: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def tiny(family: str, **settings: Any) -> PreTrainedModel:
+    """A random model, its weights spread widely enough for differences to show.
+
+    Raises:
+        ValueError: the family's settings leave it large.
+    """
+    config = tiny_config(family, **settings)
+    with torch.device("meta"):
+        size = sum(p.numel() for p in _from_config(copy.deepcopy(config)).parameters())
+    if size > TOO_LARGE:
+        raise ValueError(f"{family} has {size:,} parameters")
+    torch.manual_seed(0)
+    model = _from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 0.2)
+    model.eval()
+    return model
+
+
+def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
+    """The family's own config at the smallest sizes."""
+    default = AutoConfig.for_model(family)
+    known = {name: size for name, size in SIZES.items() if _has(default, name)}
+    if "qk_rope_head_dim" in known or family in ("falcon",):
+        known.pop("head_dim", None)  # it follows from the others
+    return AutoConfig.for_model(family, **(known | SETTINGS.get(family, {}) | settings))
+
+
+def oracle_scores(
+    model: PreTrainedModel,
+    rows: Sequence[Sequence[int]],
+    labels: Sequence[Sequence[int]],
+    *,
+    embeddings_TPD: Tensor | None = None,
+    prompts: Sequence[int] | None = None,
+    prefix: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Log-likelihood of every label after every row, each alone: [B, C]."""
+    prompts = prompts or [0] * len(rows)
+    return torch.stack(
+        [
+            torch.stack([_one(model, row, label, embeddings_TPD, prompt, prefix) for label in labels])
+            for row, prompt in zip(rows, prompts, strict=True)
+        ]
+    )
+
+
+def _one(
+    model: PreTrainedModel,
+    row: Sequence[int],
+    label: Sequence[int],
+    embeddings_TPD: Tensor | None,
+    prompt: int,
+    prefix: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    run = cast(nn.Module, model)
+    if embeddings_TPD is None and prefix is None:
+        logits = run(input_ids=torch.tensor([[*row, *label]]), use_cache=False).logits
+    elif prefix is None:
+        assert embeddings_TPD is not None
+        vectors = [
+            embeddings_TPD[prompt, -1 - token] if token < 0 else typed_embedding(model, token)
+            for token in [*row, *label]
+        ]
+        logits = run(inputs_embeds=torch.stack(vectors)[None], use_cache=False).logits
+    else:
+        keys_LHPK, values_LHPK = prefix
+        cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+        for layer, (keys_HPK, values_HPK) in enumerate(zip(keys_LHPK, values_LHPK, strict=True)):
+            cache.update(keys_HPK[None], values_HPK[None], layer)
+        ids = torch.tensor([[token for token in [*row, *label] if token >= 0]])
+        ahead = keys_LHPK.shape[2]
+        logits = run(
+            input_ids=ids,
+            past_key_values=cache,
+            attention_mask=torch.ones(1, ahead + ids.shape[1], dtype=torch.long),
+            use_cache=True,
+        ).logits
+    log_probs_TV = logits[0].float().log_softmax(-1)
+    places = torch.arange(len(log_probs_TV) - len(label) - 1, len(log_probs_TV) - 1)
+    total: Tensor = log_probs_TV[places, torch.tensor(label)].sum()
+    return total
+
+
+def typed_embedding(model: PreTrainedModel, token: int) -> Tensor:
+    """The vector that stands for a token in `inputs_embeds`: [D]."""
+    table = model.get_input_embeddings()
+    vector_D = cast(Tensor, table(torch.tensor([token])))[0].detach()
+    # These multiply what they look up outside their embedding module, and only if they looked it up.
+    return (
+        vector_D * float(getattr(model.config, "embedding_multiplier", 1.0))
+        if "falcon_h1" in str(model.config.model_type)
+        else vector_D
+    )
+
+
+def _from_config(config: PreTrainedConfig) -> PreTrainedModel:
+    return cast(PreTrainedModel, AutoModelForCausalLM.from_config(config, attn_implementation="eager"))
+
+
+def _has(config: PreTrainedConfig, name: str) -> bool:
+    try:
+        return hasattr(config, name) or name in config.attribute_map
+    except ValueError:
+        return False
