@@ -34,7 +34,6 @@ class BackboneSpec:
     name: str
     hidden_size: int
     num_layers: int
-    num_attention_heads: int
     num_kv_heads: int
     head_size: int
     """Numbers of one head's key."""

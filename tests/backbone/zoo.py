@@ -54,18 +54,14 @@ SIZES: dict[str, Any] = {
 }
 """What makes a model tiny; a family takes those that its config has."""
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "bailing_hybrid": {"num_hidden_layers": 4},
-    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 16},
-    "falcon": {"new_decoder_architecture": False},
-    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
-    "qwen3_next": {"num_hidden_layers": 4},
-    "qwen3_5_text": {"num_hidden_layers": 4},
-    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN, "attention_window_size": 16},
-    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_conv": 4},
+LONG_ROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "original_max_position_embeddings": 64,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
 }
-"""What a family needs beside, such as layers of both kinds."""
+"""A row of more than 64 tokens turns all rows that it runs with to the long form."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +70,67 @@ class Variant:
 
     family: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    # layers of both kinds
+    "bailing_hybrid": {"num_hidden_layers": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 16},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_conv": 4},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "qwen3_5_text": {"num_hidden_layers": 4},
+    "qwen3_next": {"num_hidden_layers": 4},
+    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN, "attention_window_size": 16},
+    "zamba2": {"num_hidden_layers": 3, "layers_block_type": ["mamba", "hybrid", "mamba"]},
+    # sizes that must fit each other
+    "falcon_h1": {"mamba_d_ssm": 64, "embedding_multiplier": 3.0},
+    "gemma3n_text": {
+        "num_hidden_layers": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 0,
+        "hidden_size_per_layer_input": 8,
+        "vocab_size_per_layer_input": VOCABULARY,
+    },
+    "gemma4_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "sliding_window": 64,
+        "num_kv_shared_layers": 0,
+        "hidden_size_per_layer_input": 0,
+    },
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1},
+    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
+    "zaya": {"num_experts_per_tok": 1},
+}
+"""What a family needs beside, such as layers of both kinds."""
+
+DERIVED: dict[str, tuple[str, ...]] = {
+    "falcon": ("head_dim",),
+    "gemma4_text": ("head_dim", "num_key_value_heads"),
+    "gpt_neo": ("num_layers",),
+    "prophetnet": ("num_hidden_layers", "num_layers"),
+    "xlnet": ("max_position_embeddings",),
+    "xlstm": ("v_head_dim", "head_dim"),
+    "zamba2": ("num_hidden_layers",),
+}
+"""Sizes that a family works out from others, and refuses to be given."""
+
+VARIANTS: dict[str, Variant] = {
+    "falcon, alibi": Variant(family="falcon", settings={"alibi": True}),
+    "gemma2, without softcaps": Variant(
+        family="gemma2", settings={"attn_logit_softcapping": None, "final_logit_softcapping": None}
+    ),
+    "llama, longrope": Variant(family="llama", settings={"rope_parameters": LONG_ROPE}),
+    "mistral, window of 16": Variant(family="mistral", settings={"sliding_window": 16}),
+    "opt, projected embeddings": Variant(
+        family="opt", settings={"word_embed_proj_dim": 16, "do_layer_norm_before": False}
+    ),
+    "phi3, longrope": Variant(family="phi3", settings={"rope_parameters": LONG_ROPE}),
+    "qwen2_moe, window of 0": Variant(family="qwen2_moe", settings={"sliding_window": 0}),
+}
+"""Families under settings that change how they compute."""
+
+SMALL_STEPS = frozenset({"bailing_hybrid", "olmo_hybrid", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"})
+"""Families whose recurrences amplify rounding: their weights are spread half as wide."""
 
 
 def tiny(family: str, **settings: Any) -> PreTrainedModel:
@@ -89,10 +146,13 @@ def tiny(family: str, **settings: Any) -> PreTrainedModel:
         raise ValueError(f"{family} has {size:,} parameters")
     torch.manual_seed(0)
     model = _from_config(config)
+    spread = 0.1 if family in SMALL_STEPS else 0.2
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:
-                parameter.normal_(0, 0.2)
+                parameter.normal_(0, spread)
+            else:  # biases and scales that start at 0 would hide what they scale
+                parameter.add_(torch.randn(parameter.shape) * spread / 4)
     model.eval()
     return model
 
@@ -101,8 +161,11 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     """The family's own config at the smallest sizes."""
     default = AutoConfig.for_model(family)
     known = {name: size for name, size in SIZES.items() if _has(default, name)}
-    if "qk_rope_head_dim" in known or family in ("falcon",):
+    if "qk_rope_head_dim" in known:
         known.pop("head_dim", None)  # it follows from the others
+        known["num_key_value_heads"] = 4
+    for name in DERIVED.get(family, ()):
+        known.pop(name, None)
     return AutoConfig.for_model(family, **(known | SETTINGS.get(family, {}) | settings))
 
 
@@ -166,12 +229,10 @@ def typed_embedding(model: PreTrainedModel, token: int) -> Tensor:
     """The vector that stands for a token in `inputs_embeds`: [D]."""
     table = model.get_input_embeddings()
     vector_D = cast(Tensor, table(torch.tensor([token])))[0].detach()
-    # These multiply what they look up outside their embedding module, and only if they looked it up.
-    return (
-        vector_D * float(getattr(model.config, "embedding_multiplier", 1.0))
-        if "falcon_h1" in str(model.config.model_type)
-        else vector_D
-    )
+    if model.config.model_type == "falcon_h1":
+        # It multiplies what it looks up, and only if it looked it up.
+        return vector_D * float(model.config.embedding_multiplier)
+    return vector_D
 
 
 def _from_config(config: PreTrainedConfig) -> PreTrainedModel:
@@ -179,7 +240,4 @@ def _from_config(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def _has(config: PreTrainedConfig, name: str) -> bool:
-    try:
-        return hasattr(config, name) or name in config.attribute_map
-    except ValueError:
-        return False
+    return name in type(config).__dataclass_fields__ or name in config.attribute_map

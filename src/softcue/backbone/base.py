@@ -137,7 +137,6 @@ def describe(
         name=name,
         hidden_size=width,
         num_layers=num_layers,
-        num_attention_heads=getattr(config, "num_attention_heads", None) or num_kv_heads,
         num_kv_heads=num_kv_heads,
         head_size=head_size,
         value_size=value_size,

@@ -22,6 +22,7 @@ from transformers.models.bloom.modeling_bloom import (
     BloomGelu,
     _get_alibi_slopes,
 )
+from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaRMSNorm
 
 from softcue.backbone.attention import NAME, attend, output_positions
@@ -30,7 +31,11 @@ from softcue.errors import BackboneError
 
 AttentionInterface.register(NAME, attend)
 
-VERIFIED = frozenset({"bloom", "llama", "gpt2"})
+VERIFIED: dict[str, type[PreTrainedModel]] = {
+    "bloom": BloomForCausalLM,
+    "gpt2": GPT2LMHeadModel,
+    "llama": LlamaForCausalLM,
+}
 """Families whose plan our tests compare with the plain forward; others are compared when loaded."""
 
 REPLACED: dict[type[nn.Module], Callable[..., object]] = {
@@ -85,12 +90,13 @@ def patch(model: PreTrainedModel) -> Patch:
     return made
 
 
-def sums_in_fp32(model: PreTrainedModel) -> bool:
-    """Whether embeddings, and what layers add to them, may stay fp32 beside weights of lower precision.
-
-    Only products are rounded then: it costs nothing measurable and about halves bfloat16's error.
-    """
-    return model.config.model_type in VERIFIED
+def is_verified(model: PreTrainedModel) -> bool:
+    """Whether this is a verified family as our tests know it: other configs may share its class."""
+    config = model.config
+    options = ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
+    if any(getattr(config, option, False) for option in options):
+        return False
+    return type(model) is VERIFIED.get(config.model_type)
 
 
 def selects_outputs_early(model: PreTrainedModel) -> bool:

@@ -109,11 +109,15 @@ def pads_are_exact(model: PreTrainedModel, embed: Embed, *, positions: bool) -> 
 
 def cache_layout(model: PreTrainedModel, embed: Embed, *, positions: bool) -> CacheLayout:
     """What keys and values the model keeps, and whether it takes them in front of a row."""
-    vectors_1TD, count = embed(_ids(model)), 3
     try:
-        output = _forward(model, inputs_embeds=vectors_1TD[:, :count], use_cache=True)
+        return _cache_layout(model, embed(_ids(model)), positions=positions)
     except Exception as error:  # noqa: BLE001 - whatever a family raises
-        return CacheLayout(refusal=f"it keeps no keys and values ({described(error)})")
+        return CacheLayout(refusal=f"its cache does not take them ({described(error)})")
+
+
+def _cache_layout(model: PreTrainedModel, vectors_1TD: Tensor, *, positions: bool) -> CacheLayout:
+    count = 3
+    output = _forward(model, inputs_embeds=vectors_1TD[:, :count], use_cache=True)
     cache = getattr(output, "past_key_values", None)
     if cache is None:
         return CacheLayout(refusal="it keeps no keys and values")
@@ -128,14 +132,14 @@ def cache_layout(model: PreTrainedModel, embed: Embed, *, positions: bool) -> Ca
     ((num_heads, key_size, value_size),) = shapes
     whole = _log_probs(model, inputs_embeds=vectors_1TD)[:, count:]
     behind = partial(_behind_cache, model, layers, vectors_1TD[:, count:], positions=positions)
-    same, same_behind_pads = (_equal(model, whole, behind(num_pads=num_pads)) for num_pads in (0, 4))
+    if not _equal(model, whole, behind(num_pads=0)):
+        return CacheLayout(refusal="keys and values put into its cache do not act as the tokens they are of")
     return CacheLayout(
         num_layers=len(layers),
         num_heads=num_heads,
         key_size=key_size,
         value_size=value_size,
-        pads_are_exact=same_behind_pads,
-        refusal=None if same else "keys and values put into its cache do not act as the tokens they are of",
+        pads_are_exact=_equal(model, whole, behind(num_pads=4)),
     )
 
 
@@ -175,9 +179,9 @@ def attention_window(config: PreTrainedConfig) -> int | None:
     slides = any("sliding" in kind or "chunked" in kind for kind in kinds)
     if not kinds:
         slides = getattr(config, "use_sliding_window", True) is not False
-    named = vars(config).items()
-    sizes = [size for name, size in named if "window" in name or name == "attention_chunk_size"]
-    given = [size for size in sizes if isinstance(size, int) and size > 1]
+    endings = ("window", "window_size", "attention_chunk_size", "local_attention")
+    sizes = [size for name, size in vars(config).items() if name.endswith(endings)]
+    given = [size for size in sizes if isinstance(size, int) and size > 0]
     return min(given) if slides and given else None
 
 

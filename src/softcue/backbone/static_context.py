@@ -31,7 +31,7 @@ class StaticContexts:
         self._kept: dict[Ids, Tensor] = {}
         self._num_bytes = 0
         self._budget_bytes = 0
-        self._was_full = False
+        self._was_full = True  # nothing to report before a budget is given
 
     def set_budget(self, budget_gb: float) -> None:
         """Hold at most this many gigabytes (10^9 bytes); contexts beyond it are dropped."""

@@ -1,0 +1,209 @@
+"""Both engines against the oracle, family by family; as a script, the page docs/supported_models.md."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import __version__ as transformers_version
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from softcue.backbone.base import Backbone
+from softcue.backbone.engine import make_backbone
+from softcue.contracts import Choices, PromptBank
+from softcue.errors import BackboneError
+from tests.backbone.zoo import VARIANTS, Variant, oracle_scores, tiny
+from tests.tiny import batch_of, score_classes, tiny_tokenizer
+
+LABELS: Choices = ((20, 21, 22), (20, 21), (24,), (20, 25))
+"""Labels that share tokens, of which one is the beginning of another."""
+TEXTS = [[30, 31, 32, 33], [30, 31, 40, 41, 42, 43, 44], [50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 30, 31]]
+LONG_TEXT = [30 + at % 20 for at in range(70)]
+PROMPTS = [0, 1, 1]
+TYPED = [7, 8, 9]
+PADDED_WIDTH = 130
+TOLERANCE = 1e-5
+"""Largest difference allowed in fp32, relative to the largest value."""
+
+PAGE = Path(__file__).parents[2] / "docs" / "supported_models.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A family's engine, and its largest differences from the oracle, relative to the largest value."""
+
+    name: str
+    engine: str
+    scores: dict[str, float]
+    gradients: dict[str, float]
+    prefix_refusal: str | None
+
+    @property
+    def largest(self) -> tuple[float, float]:
+        """Of all scores, and of all gradients."""
+        return max(self.scores.values()), max(self.gradients.values())
+
+
+class _Comparison:
+    """One family's model on its engine, and another of the same weights for the oracle."""
+
+    def __init__(self, variant: Variant, *, engine: str) -> None:
+        self.oracle = tiny(variant.family, **variant.settings)
+        model = tiny(variant.family, **variant.settings)
+        self.lm: Backbone = make_backbone(model, tiny_tokenizer(), name=variant.family, engine=engine)
+        self.scores: dict[str, float] = {}
+        self.gradients: dict[str, float] = {}
+
+    def embeddings(self, name: str, rows: Sequence[Sequence[int]], *, width: int = 0, times: int = 1) -> None:
+        """Prompts of embeddings: scores of all labels, and gradients of two."""
+        generator = torch.Generator().manual_seed(1)
+        shape = 2, 3, self.lm.spec.hidden_size
+        leaf_TPD = (torch.randn(shape, generator=generator) * 0.5).requires_grad_()
+        expected = oracle_scores(self.oracle, rows, LABELS, embeddings_TPD=leaf_TPD, prompts=PROMPTS)
+        batch = batch_of(rows, LABELS, prompts=PROMPTS, width=width)
+        for _ in range(times):
+            ours = score_classes(self.lm, PromptBank(embeddings_TPD=leaf_TPD), batch).log_likelihood_BC
+        self._note(name, ours, expected, [leaf_TPD])
+
+    def words(self) -> None:
+        """Typed text, and a prompt that holds the embeddings of words."""
+        typed = oracle_scores(self.oracle, TEXTS, LABELS)
+        ours = score_classes(self.lm, PromptBank(), batch_of(TEXTS, LABELS)).log_likelihood_BC
+        self._note("text alone", ours, typed, [])
+        soft = PromptBank(embeddings_TPD=self.lm.spec.embed(torch.tensor(TYPED)).float()[None])
+        expected = oracle_scores(self.oracle, [TYPED + text for text in TEXTS], LABELS)
+        ours = score_classes(self.lm, soft, batch_of(in_front(), LABELS)).log_likelihood_BC
+        self._note("words as a prompt", ours, expected, [])
+
+    def prefix(self, *, width: int = 0) -> None:
+        """The keys and values of words, against those words typed; gradients against the family's cache."""
+        pair = self.lm.spec.key_values(self.lm.spec.embed(torch.tensor(TYPED)).float())
+        keys, values = (one[None].requires_grad_() for one in pair)
+        batch = batch_of(in_front(), LABELS, width=width)
+        bank = PromptBank(keys_TLHPK=keys, values_TLHPK=values)
+        ours = score_classes(self.lm, bank, batch).log_likelihood_BC
+        name = f"keys and values{f', padded to {width}' if width else ''}"
+        self._note(name, ours, oracle_scores(self.oracle, [TYPED + text for text in TEXTS], LABELS), [])
+        cached = oracle_scores(self.oracle, in_front(), LABELS, prefix=(keys[0], values[0]))
+        self._note(name, ours, cached, [keys, values])
+
+    def _note(self, name: str, ours: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
+        self.scores[name] = max(_difference(ours, expected), self.scores.get(name, 0.0))
+        if leaves:
+            both = [torch.autograd.grad(of[:, 0].sum() + of[:, 3].sum(), leaves) for of in (ours, expected)]
+            self.gradients[name] = max(_difference(*pair) for pair in zip(*both, strict=True))
+
+
+def measure(name: str, *, engine: str = "auto") -> Measured:
+    """A family, or a variant of one, in every place where a prompt may stand.
+
+    Raises:
+        BackboneError: no engine runs it.
+    """
+    found = _Comparison(VARIANTS.get(name, Variant(family=name)), engine=engine)
+    found.words()
+    found.embeddings("in front", in_front())
+    found.embeddings(f"in front, padded to {PADDED_WIDTH}", in_front(), width=PADDED_WIDTH)
+    if found.lm.spec.max_positions > len(LONG_TEXT) + 10:
+        long = [[-1, -2, -3, *text] for text in (*TEXTS[:2], LONG_TEXT)]
+        found.embeddings("beside a long row", long)
+    behind = [[*text, -1, -2, -3] for text in TEXTS]
+    found.lm.limit_cache(0.0)
+    found.embeddings("behind", behind)
+    found.lm.limit_cache(1.0)
+    found.embeddings("behind, contexts kept", behind, times=2)
+    found.embeddings("within", [[-1, *text[:2], -2, -3, *text[2:]] for text in TEXTS])
+    if found.lm.spec.prefix_refusal is None:
+        found.prefix()
+        found.prefix(width=PADDED_WIDTH)
+    return Measured(
+        name=name,
+        engine=found.lm.engine,
+        scores=found.scores,
+        gradients=found.gradients,
+        prefix_refusal=found.lm.spec.prefix_refusal,
+    )
+
+
+def in_front() -> list[list[int]]:
+    """The texts behind three virtual tokens."""
+    return [[-1, -2, -3, *text] for text in TEXTS]
+
+
+def _difference(ours: Tensor, expected: Tensor) -> float:
+    return float((ours - expected).abs().max() / expected.abs().max())
+
+
+# What AutoModelForCausalLM loads beside decoders of text: models that also see or hear.
+MULTIMODAL = frozenset(
+    {"blt", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "git", "got_ocr2", "llama4"}
+    | {"mllama", "moss_transcribe_diarize", "phi4_multimodal", "qwen3_5", "qwen3_5_moe", "qwen4_exp"}
+    | {"musicgen", "musicgen_melody", "gemma4_assistant", "gemma4_unified_assistant"}
+)
+
+TITLE = """# Supported models
+
+softcue runs a causal language model on one of two engines; `backbone.engine=auto` chooses, and the log
+says which it took and why.
+
+- **stream** runs each shared token once and no padding. It is taken for the families `bloom`, `gpt2` and
+  `llama`, and for every other model whose own untouched forward it equals when the model is loaded.
+- **plain** is the model's own forward on left-padded rows. It runs every other causal language model of
+  transformers, quantised ones included.
+
+The table is measured: tiny random models of transformers {version}, fp32, against an oracle that runs one
+row and one label at a time, unpadded, through the model's own eager forward. Scores and gradients are
+the largest differences, relative to the largest value, over prompts in front of the text (padded to
+{width} positions too), behind it (contexts kept and recomputed) and within it, keys and values in front, a
+prompt that holds the embeddings of words, and labels that are the beginning of others.
+`python -m tests.backbone.family_table` writes this page; `tests/backbone/test_families.py` checks it.
+
+| family | engine | scores | gradients | prefix tuning |
+|---|---|---|---|---|
+"""
+
+
+def families() -> list[str]:
+    """Every family of text decoders that transformers loads as a causal language model, and our variants."""
+    return sorted({*VARIANTS, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - MULTIMODAL)
+
+
+def page() -> str:
+    """The page: a line for each family, then those that are refused, then those that are not tried."""
+    rows, refused, untried = [], [], []
+    for name in families():
+        try:
+            found = measure(name)
+        except BackboneError as error:
+            refused.append(f"- `{name}`: {error}")
+        except Exception as error:  # noqa: BLE001 - a config that our sizes do not fit
+            untried.append(f"`{name}`")
+            logging.getLogger(__name__).warning("%s: %s: %s", name, type(error).__name__, error)
+        else:
+            scores, gradients = found.largest
+            prefix = f"no: {found.prefix_refusal}" if found.prefix_refusal else "yes"
+            rows.append(f"| {name} | {found.engine} | {scores:.0e} | {gradients:.0e} | {prefix} |")
+    version, width = transformers_version, PADDED_WIDTH
+    return (
+        TITLE.format(version=version, width=width)
+        + "\n".join(rows)
+        + "\n\n## Refused\n\n"
+        + "\n".join(refused)
+        + "\n\n## Not tried\n\nNo tiny model of these was made: "
+        + ", ".join(untried)
+        + ". They are compared with their own forward when they are loaded, as any other.\n"
+    )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page())

@@ -1,0 +1,137 @@
+"""Which engine runs a model, what is said of it, and that a refused one is left as it was."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import cast
+
+import pytest
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from softcue.backbone import verify
+from softcue.backbone.base import Backbone
+from softcue.backbone.engine import make_backbone
+from softcue.backbone.stream_lm import StreamLM
+from softcue.contracts import PromptBank
+from softcue.errors import BackboneError, ConfigError
+from softcue.prompts.initialisers import RandomNormal
+from softcue.prompts.prefix_tuning import PrefixTuning
+from tests.backbone.zoo import oracle_scores, tiny
+from tests.tiny import batch_of, score_classes, tiny_model, tiny_tokenizer
+
+LABELS = ((20, 21), (24,))
+ROWS = [[5, 6, 7, 8], [9, 10, 11, 12, 13]]
+
+
+def load(model: PreTrainedModel, *, engine: str = "auto") -> Backbone:
+    return make_backbone(model, tiny_tokenizer(), name="tiny", engine=engine)
+
+
+def logits_of(model: PreTrainedModel) -> Tensor:
+    with torch.no_grad():
+        return cast(Tensor, cast(nn.Module, model)(input_ids=torch.tensor(ROWS[:1])).logits)
+
+
+def test_the_engine_and_its_reason_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for family in ("llama", "qwen2", "diffllama"):
+            load(tiny(family))
+    assert caplog.messages == [
+        "tiny (LlamaForCausalLM) runs on the stream engine: a family that softcue's tests verify",
+        "tiny (Qwen2ForCausalLM) runs on the stream engine: it gives what the model's own forward gives",
+        "tiny (DiffLlamaForCausalLM) runs on the plain engine: layer 0 calls attention more than once",
+    ]
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "diffllama", "mamba", "gptj"])
+def test_a_model_that_the_stream_cannot_run_is_left_as_it_was(family: str) -> None:
+    model = tiny(family)
+    before = logits_of(model)
+    assert load(model).engine == "plain"
+    assert [name for name, module in model.named_modules() if "forward" in vars(module)] == []
+    assert torch.equal(logits_of(model), before)
+
+
+def test_an_engine_that_cannot_run_a_model_is_refused_with_the_reason() -> None:
+    with pytest.raises(
+        BackboneError, match=r"engine=stream cannot run GptOssForCausalLM: its attention takes"
+    ):
+        load(tiny("gpt_oss"), engine="stream")
+    with pytest.raises(BackboneError, match=r"backbone\.engine=fast; choose auto, stream, plain"):
+        load(tiny("llama"), engine="fast")
+
+
+def test_a_model_whose_tokens_see_later_ones_is_refused() -> None:
+    with pytest.raises(BackboneError, match="lets tokens see those after them"):
+        load(tiny("bert", is_decoder=False))
+
+
+def test_a_model_whose_layers_read_token_ids_is_refused() -> None:
+    with pytest.raises(BackboneError, match="reads token ids in more places than its embedding"):
+        load(tiny("gemma3n_text"))
+
+
+def test_a_difference_from_the_models_own_forward_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, run = tiny("qwen2"), StreamLM.states
+
+    def off(lm: StreamLM, *arguments: object) -> object:
+        states = run(lm, *arguments)  # type: ignore[arg-type]
+        states.hidden_MD.data.mul_(1.001)
+        return states
+
+    monkeypatch.setattr(StreamLM, "states", off)
+    with pytest.raises(BackboneError, match=r"scores with a prompt in front would be .* away from those of"):
+        load(model, engine="stream")
+
+
+def test_layers_with_a_forward_of_their_own_keep_it() -> None:
+    """LoRA inside the model stands for every subclass of a linear layer: quantised, sharded, adapted."""
+    model = tiny_model("llama")
+    lora = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    adapted = cast(PreTrainedModel, inject_adapter_in_model(lora, model))
+    expected = oracle_scores(copy.deepcopy(adapted), ROWS, LABELS)
+    lm = load(adapted)
+    assert lm.engine == "stream"
+    ours = score_classes(lm, PromptBank(), batch_of(ROWS, LABELS)).log_likelihood_BC
+    assert ((ours - expected).abs().max() / expected.abs().max()).item() < 1e-5
+
+
+def test_a_quantised_model_runs_on_its_own_forward(caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny("llama")
+    model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    with caplog.at_level(logging.INFO):
+        assert load(model).engine == "plain"
+    assert caplog.messages[-1].endswith("plain engine: its weights are quantised")
+
+
+def test_weights_are_what_they_were_after_a_comparison_in_fp32() -> None:
+    model = tiny("qwen2").bfloat16()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    load(model)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.bfloat16}
+
+
+def test_in_lower_precision_the_stream_is_no_further_from_fp32_than_the_model_itself() -> None:
+    exact = {"scores": torch.tensor([-1.0, -2.0]), "gradients": torch.tensor([1.0])}
+    own = {"scores": exact["scores"] + 0.01, "gradients": exact["gradients"] + 0.01}
+    further = {"scores": exact["scores"] + 0.02, "gradients": exact["gradients"] + 0.01}
+    verify.expect_as_close(own, own, exact)
+    with pytest.raises(BackboneError, match=r"its scores would be 0\.01 away from those in fp32"):
+        verify.expect_as_close(further, own, exact)
+
+
+def test_a_family_whose_cache_takes_no_prefix_refuses_prefix_tuning_by_name() -> None:
+    spec = load(tiny("mamba")).spec
+    with pytest.raises(ConfigError, match=r"tiny takes no keys and values in front of a row: it keeps"):
+        PrefixTuning(
+            spec=spec,
+            num_virtual_tokens=2,
+            generator=torch.Generator().manual_seed(0),
+            initialiser=RandomNormal(std=0.1),
+            through_backbone=False,
+        )

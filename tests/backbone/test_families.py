@@ -1,0 +1,62 @@
+"""No family is silently different: each is held against the oracle on the engine that takes it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backbone.family_table import PAGE, TOLERANCE, Measured, families, measure
+
+BY_DEFAULT = (
+    *("afmoe", "arcee", "axk1", "bert", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2"),
+    *("ctrl", "deepseek_v2", "deepseek_v3", "diffllama", "doge", "exaone4", "falcon", "gemma", "gemma2"),
+    *("gemma3_text", "glm4", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite"),
+    *("helium", "hrm_text", "internlm3", "iquestcoder", "jetmoe", "lfm2", "llama", "llama4_text", "mamba"),
+    *("mistral", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo2", "opt", "persimmon", "phi"),
+    *("phi3", "phimoe", "qwen2", "qwen3", "roberta", "rwkv", "smollm3", "stablelm", "starcoder2", "xglm"),
+    *("falcon, alibi", "llama, longrope", "mistral, window of 16", "opt, projected embeddings"),
+    *("phi3, longrope", "qwen2_moe, window of 0"),
+)
+"""The families of the models that are used most, and every kind of particularity; the others are slow."""
+
+
+def on_page() -> dict[str, list[str]]:
+    """The page's table, by family."""
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: rest for name, *rest in cells}
+
+
+def assert_exact(found: Measured) -> None:
+    differing = {
+        name: value
+        for name, value in (found.scores | {f"gradients {k}": v for k, v in found.gradients.items()}).items()
+        if not value <= TOLERANCE
+    }
+    assert differing == {}
+
+
+@pytest.mark.parametrize("family", BY_DEFAULT)
+def test_a_family_gives_what_its_own_forward_gives(family: str) -> None:
+    found = measure(family)
+    assert_exact(found)
+    engine, _, _, prefix = on_page()[family]
+    assert (found.engine, found.prefix_refusal is None) == (engine, prefix == "yes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(set(on_page()) - set(BY_DEFAULT)))
+def test_a_rarer_family_gives_what_its_own_forward_gives(family: str) -> None:
+    assert_exact(measure(family))
+
+
+@pytest.mark.parametrize("family", ["bloom", "gpt2", "llama", "llama, longrope", "phi3, longrope"])
+def test_the_plain_engine_gives_what_the_oracle_gives(family: str) -> None:
+    found = measure(family, engine="plain")
+    assert found.engine == "plain"
+    assert_exact(found)
+    assert "beside a long row" in found.scores
+
+
+def test_the_page_lists_every_family_that_is_tried() -> None:
+    text = PAGE.read_text()
+    assert [name for name in families() if f"| {name} |" not in text and f"`{name}`" not in text] == []
