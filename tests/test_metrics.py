@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,6 +52,22 @@ def test_a_sure_and_right_classifier_is_perfectly_calibrated_and_a_sure_and_wron
     sure = torch.eye(3)[target]
     assert computed(sure, target)["calibration_error"] == 0
     assert computed(sure.roll(1, dims=1), target)["calibration_error"] == 1
+
+
+def test_calibration_error_has_fifteen_bins_and_sure_rows_share_the_last() -> None:
+    """Guo et al. 2017, equation 3, written out: bin m holds confidences in ((m - 1) / 15, m / 15]."""
+    confidence = np.array([1.0, 1.0, 0.95, 0.99, 14 / 15, 0.5, 0.6, 0.34, 2 / 3])
+    right = np.array([1, 0, 1, 0, 1, 0, 1, 1, 0])
+    rest = (1 - confidence) / 2
+    probability = torch.tensor(np.stack([confidence, rest, rest], axis=1), dtype=torch.float32)
+    target = torch.tensor(1 - right)
+    expected, edges = 0.0, np.arange(16) / 15
+    for low, high in pairwise(edges):
+        inside = (confidence > low + 1e-9) & (confidence <= high + 1e-9)
+        if inside.any():
+            gap = abs(right[inside].mean() - confidence[inside].mean())
+            expected += inside.mean() * gap
+    assert computed(probability, target)["calibration_error"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:

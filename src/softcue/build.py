@@ -42,6 +42,8 @@ def build_data(settings: DictConfig) -> PromptData | MixedData:
         },
         temperature=data.temperature,
         batch_size=data.batch_size,
+        order=data.order,
+        num_workers=data.num_workers,
         seed=settings.seed,
     )
 
@@ -89,6 +91,7 @@ def build_prompt_learner(settings: DictConfig, data: PromptData | MixedData) -> 
         scoring=build_scoring(settings),
         optimizer=_make(settings.optimizer),
         scheduler=_make(settings.scheduler),
+        seed=settings.seed,
     )
     return PromptLearner(module=module, data=data, trainer=build_trainer(settings))
 
@@ -181,6 +184,21 @@ def build_trainer(settings: DictConfig) -> Trainer:
         logger.log_hyperparams({**resolved, **apart})
     trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
     return trainer
+
+
+def expect_one_process(settings: DictConfig) -> None:
+    """Refuse to train runs together over several processes: each would start, and lock, all of them.
+
+    Raises:
+        ConfigError: the settings that ask for several.
+    """
+    trainer: Trainer = _make(settings.trainer, logger=False, enable_checkpointing=False, callbacks=[])
+    if trainer.world_size > 1:
+        asked = {name: settings.trainer.get(name) for name in ("devices", "num_nodes", "strategy")}
+        raise ConfigError(
+            f"packed trains runs together in one process, and trainer ({asked}) makes {trainer.world_size}. "
+            "Set trainer.devices=1, or train the runs one after another, as with -m seed=0,1."
+        )
 
 
 def build_pack_trainer(settings: DictConfig, path: Path) -> Trainer:

@@ -17,9 +17,25 @@ from torchmetrics.classification import (
     MulticlassCalibrationError,
     MulticlassF1Score,
 )
+from torchmetrics.utilities.data import dim_zero_cat
 
 CALIBRATION_BINS = 15
 """Equal-width bins of the expected calibration error (Guo et al. 2017)."""
+
+
+class CalibrationError(MulticlassCalibrationError):
+    """Expected calibration error over bins ((m - 1) / M, m / M] (Guo et al. 2017, equation 3).
+
+    torchmetrics bins by [(m - 1) / M, m / M), and so puts a confidence of exactly 1 into a bin of its own.
+    """
+
+    def compute(self) -> Tensor:
+        confidence_N = dim_zero_cat(self.confidences).float()
+        excess_N = dim_zero_cat(self.accuracies).float() - confidence_N
+        inner = torch.linspace(0, 1, CALIBRATION_BINS + 1, device=excess_N.device)[1:-1]
+        excess_M = excess_N.new_zeros(CALIBRATION_BINS)
+        excess_M.index_add_(0, torch.bucketize(confidence_N, inner), excess_N)
+        return excess_M.abs().sum() / len(excess_N)
 
 
 class LabelMetrics(torch.nn.Module):
@@ -39,9 +55,7 @@ class LabelMetrics(torch.nn.Module):
                 "accuracy": MulticlassAccuracy(count, average="micro", sync_on_compute=synced),
                 "macro_f1": MulticlassF1Score(count, average="macro", sync_on_compute=synced),
                 "f1": MulticlassF1Score(count, average="none", sync_on_compute=synced),
-                "calibration_error": MulticlassCalibrationError(
-                    count, n_bins=CALIBRATION_BINS, sync_on_compute=synced
-                ),
+                "calibration_error": CalibrationError(count, sync_on_compute=synced),
             }
         )
         self.auroc = MulticlassAUROC(count, average="none", sync_on_compute=synced)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -19,11 +19,12 @@ from torchmetrics.aggregation import MeanMetric
 from transformers import get_scheduler
 
 from softcue.backbone.base import Backbone
-from softcue.contracts import Batch, SoftPrompt
+from softcue.contracts import Batch, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, TrainingError
 from softcue.metrics import LabelMetrics, mean_metrics
-from softcue.objectives import Objective, Scoring
+from softcue.objectives import BatchLoss, Objective, Scoring
 from softcue.predictions import predict_batch
+from softcue.resume import RandomStream
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -45,9 +46,13 @@ class PromptModule(LightningModule):
         scoring: Scoring,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
+        seed: int,
     ) -> None:
         super().__init__()
         self.lm = lm
+        self.random_stream = RandomStream(seed)
+        self.window_weight = 0.0
+        """Loss units of the batches whose gradients are summed for the next update."""
         self.prompt = prompt
         self.objective = objective
         self.scoring = scoring
@@ -74,20 +79,43 @@ class PromptModule(LightningModule):
             )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.objective(self.lm, self.prompt(), batch, self.scoring)
+        loss = self.objective(self.lm, self.bank(), batch, self.scoring)
         self._expect_finite(loss.mean, "the loss")
-        self.train_loss.update(loss.mean.detach(), loss.weight)
         self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
-        weighted: Tensor = loss.mean * self._share(loss.weight)
-        return weighted
+        return self.add_loss(loss)
 
-    def _share(self, weight: Tensor) -> float:
-        """What makes the mean of all processes' gradients that of one batch, as their label tokens differ."""
-        if self.trainer.world_size == 1:
-            return 1.0
-        # A copy: the mean is put in place of what is given.
-        mean = cast(Tensor, self.trainer.strategy.reduce(weight.float().clone(), reduce_op="mean"))
-        return float(weight) / float(mean)
+    def bank(self) -> PromptBank:
+        """The prompts in training; dropout draws from the run's own random numbers."""
+        with self.random_stream.use(self.device):
+            return cast(PromptBank, self.prompt())
+
+    def add_loss(self, loss: BatchLoss) -> Tensor:
+        """Count a batch towards the epoch's mean and the next update: its loss summed, not averaged."""
+        self.train_loss.update(loss.mean.detach(), loss.weight)
+        self.window_weight += float(loss.weight)
+        summed: Tensor = loss.mean * loss.weight
+        return summed
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        self.average_gradients(self.trainer)
+
+    def average_gradients(self, trainer: Trainer) -> None:
+        """Divide summed gradients by the units they sum over: those of one large batch's mean loss.
+
+        Lightning has divided them by the number of batches, and averaged them over processes.
+        """
+        weight = torch.tensor(self.window_weight, device=self.device)
+        weight = cast(Tensor, trainer.strategy.reduce(weight, reduce_op="mean"))
+        for parameter in self.prompt.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(trainer.accumulate_grad_batches / weight)
+        self.window_weight = 0.0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random_stream"] = self.random_stream.state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.random_stream.state = checkpoint["random_stream"]
 
     def on_train_epoch_end(self) -> None:
         # Weighted by label tokens: a mean of batch means would count a short last batch too much.

@@ -50,7 +50,7 @@ class PackedModule(LightningModule):
     def training_step(self, batches: list[Batch], _: int) -> Tensor:
         running = [at for at in range(len(batches)) if at not in self.failures]
         first = self._members[0]
-        bank = PromptBank.joined([self.prompts[at]() for at in running])
+        bank = PromptBank.joined([self._members[at].bank() for at in running])
         together = Batch.joined(
             [
                 replace(batches[at], prompt_B=torch.full_like(batches[at].prompt_B, place))
@@ -59,21 +59,26 @@ class PackedModule(LightningModule):
         )
         objective = cast(ScoresObjective, first.objective)
         scores = objective.scores(first.lm, bank, together)
-        losses = []
+        means, sums = [], []
         for at, own in zip(running, scores.split([len(batches[at]) for at in running]), strict=True):
             member = self._members[at]
             loss = objective.of(own, batches[at].target_B, member.scoring)
             if torch.isfinite(loss.mean):
-                member.train_loss.update(loss.mean.detach(), loss.weight)
-                losses.append(loss.mean)
+                means.append(loss.mean.detach())
+                sums.append(member.add_loss(loss))
             else:
                 self._stop(at, self._diverged(at))
-        if not losses:
+        if not sums:
             raise self.failures[running[-1]]
-        # A sum: no member's gradient knows of the others.
-        total = torch.stack(losses).sum()
-        self.log("train/loss_step", total.detach() / len(losses), prog_bar=True, batch_size=len(together))
-        return total
+        mean = torch.stack(means).mean()
+        self.log("train/loss_step", mean, prog_bar=True, batch_size=len(together))
+        # No member's gradient depends on the others'.
+        return torch.stack(sums).sum()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        for at, member in enumerate(self._members):
+            if at not in self.failures:
+                member.average_gradients(self.trainer)
 
     def on_train_epoch_end(self) -> None:
         for at, member in enumerate(self._members):
@@ -98,10 +103,13 @@ class PackedModule(LightningModule):
             "names": self.names,
             "failures": {at: str(error) for at, error in self.failures.items()},
             "curves": self.curves,
+            "random_streams": [member.random_stream.state for member in self._members],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curves = checkpoint["packed"]["curves"]
+        for member, state in zip(self._members, checkpoint["packed"]["random_streams"], strict=True):
+            member.random_stream.state = state
         for at, message in checkpoint["packed"]["failures"].items():
             self._stop(at, TrainingError(message))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
 
 from softcue.runs.atomic import atomic_path
 
@@ -69,6 +72,32 @@ class LastState(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         if not loop._should_accumulate():
             checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+class RandomStream:
+    """Random numbers of a run's own, which it draws alike alone and beside others in one process."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.state: dict[str, Tensor] = {}
+
+    @contextmanager
+    def use(self, device: torch.device) -> Iterator[None]:
+        """While this is open, torch draws from this stream, on the CPU and on `device`."""
+        cuda = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            if self.state:
+                torch.set_rng_state(self.state["cpu"])
+            else:
+                torch.default_generator.manual_seed(self.seed)
+            if "cuda" in self.state:
+                torch.cuda.set_rng_state(self.state["cuda"], device)
+            elif cuda:
+                torch.cuda.manual_seed(self.seed)
+            yield
+            self.state = {"cpu": torch.get_rng_state()}
+            if cuda:
+                self.state["cuda"] = torch.cuda.get_rng_state(device)
 
 
 def save(trainer: Trainer, path: Path) -> None:

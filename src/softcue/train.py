@@ -28,6 +28,7 @@ from softcue.build import (
     build_pack_trainer,
     build_prompt_learner,
     build_prompted_backbone,
+    expect_one_process,
     expect_possible,
 )
 from softcue.cli import run_app
@@ -106,6 +107,7 @@ def train_packed(settings: DictConfig) -> list[RunFolder]:
         TrainingError: runs that diverged, once all others are complete.
     """
     runs = [prepare(member) for member in members(settings)]
+    expect_one_process(settings)
     left = [run for run in runs if is_left(run)]
     if not left:
         return [run.folder for run in runs]

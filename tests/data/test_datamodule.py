@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Batch
-from softcue.data.collate import Collator, EpochShuffle, LengthGroupedShuffle, Row
+from softcue.data.collate import Collator, EpochShuffle, LengthGrouping, Row
 from softcue.data.datamodule import Order, PromptData
 from softcue.data.pool import Pool
 from softcue.data.splits import AllLabelled, FewShot, Splitter
@@ -175,7 +175,8 @@ def test_length_grouped_batches_hold_rows_of_similar_length() -> None:
     lengths = torch.randint(5, 60, (203,), generator=torch.Generator().manual_seed(0)).tolist()
 
     def order(seed: int, epoch: int) -> list[int]:
-        sampler = LengthGroupedShuffle(lengths=lengths, batch_size=8, seed=seed)
+        grouping = LengthGrouping(lengths=lengths, batch_size=8)
+        sampler = EpochShuffle(num_rows=203, seed=seed, grouping=grouping)
         sampler.set_epoch(epoch)
         return list(sampler)
 

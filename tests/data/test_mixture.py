@@ -100,6 +100,22 @@ def test_a_topic_has_none_of_the_targets_tweets() -> None:
     assert not target & {name.split("/")[1] for part in ("train", "test") for name in data.ids(part)}
 
 
+def test_order_and_workers_are_those_of_the_settings(tokenizer: PreTrainedTokenizerFast) -> None:
+    spreads = {}
+    for order in ("shuffled", "length_grouped"):
+        data = topics(f"data.order={order}", "data.num_workers=2", "data.batch_size=3")
+        data.encode(tokenizer, max_positions=512, padded=False)
+        loader = data.train_dataloader()
+        assert loader.num_workers == 2
+        batches: list[Batch] = list(loader)
+        assert sorted(row for batch in batches for row in batch.row_B.tolist()) == list(range(36))
+        lengths = [[len(row) for row in batch.rows] for batch in batches]
+        spreads[order] = sum(max(of_batch) - min(of_batch) for of_batch in lengths)
+    assert spreads["length_grouped"] < spreads["shuffled"] / 2
+    with pytest.raises(ConfigError, match=r"data\.order=sorted; choose shuffled or length_grouped"):
+        topics("data.order=sorted")
+
+
 def test_what_makes_no_mixture_is_refused() -> None:
     with pytest.raises(ConfigError, match="temperature is 0"):
         topics("data.temperature=0")

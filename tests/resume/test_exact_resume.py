@@ -24,6 +24,7 @@ CASES = {
     "prompt tuning": ["prompt=prompt_tuning"],
     "prefix tuning, validated": ["prompt=prefix_tuning", "split.num_validation=6"],
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2"],
+    "a suffix prompt": ["prompt=prompt_tuning_suffix"],
     "two batches a step": ["prompt=p_tuning", "trainer.accumulate_grad_batches=2", "split.num_train=15"],
     "by length, Adafactor": ["data.order=length_grouped", "optimizer=adafactor", "scheduler=constant"],
     "several tasks": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
@@ -101,6 +102,19 @@ def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(
         assert record is not None
         assert record.training is not None
         assert record.training.resumes == 1
+
+
+def test_the_bytes_do_not_depend_on_the_memory_for_contexts_or_on_earlier_runs(
+    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = ["prompt=prompt_tuning_suffix"]
+    folder = train(compose(*case, "cache.budget_gb=0"))
+    whole = content(folder)
+    monkeypatch.undo()
+    put_back(sorted(states.iterdir())[2], compose)
+    train(compose(*case, "seed=1"))
+    train(compose(*case, "cache.budget_gb=0.0001"))
+    assert content(folder) == whole
 
 
 def test_runs_that_train_together_go_on_together(

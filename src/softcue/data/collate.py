@@ -48,6 +48,36 @@ class Collator:
         )
 
 
+POOLED_BATCHES = 8
+"""Batches' worth of shuffled rows that are sorted by length together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthGrouping:
+    """Batches of similar length: shuffled rows, sorted within pools of 8 batches, batches shuffled again.
+
+    The bias: rows of similar length meet in a batch more often than chance would have them, so a
+    batch's gradient also follows whatever goes with length, and a set of fewer rows than a pool
+    meets in the same batches every epoch. Rows run without padding on the stream engine in either
+    order; only attention gains there, and only where lengths differ widely.
+    """
+
+    lengths: Sequence[int]
+    batch_size: int
+
+    def arrange(self, shuffled: Sequence[int], generator: torch.Generator) -> list[int]:
+        """The same rows in another order."""
+        ordered = [
+            row
+            for pool in _cut(shuffled, POOLED_BATCHES * self.batch_size)
+            for row in sorted(pool, key=self.lengths.__getitem__)
+        ]
+        batches = _cut(ordered, self.batch_size)
+        # The last batch may be short; only at the end does it leave the others whole.
+        places = torch.randperm(len(shuffled) // self.batch_size, generator=generator).tolist()
+        return [row for place in [*places, *range(len(places), len(batches))] for row in batches[place]]
+
+
 class EpochShuffle(Sampler[int]):
     """A fresh order every epoch, the same one for the same seed and epoch.
 
@@ -55,8 +85,8 @@ class EpochShuffle(Sampler[int]):
     sees the rows it would have seen, and processes that train together share an order's batches.
     """
 
-    def __init__(self, *, num_rows: int, seed: int) -> None:
-        self._num_rows, self._seed, self._epoch = num_rows, seed, 0
+    def __init__(self, *, num_rows: int, seed: int, grouping: LengthGrouping | None = None) -> None:
+        self._num_rows, self._seed, self._grouping, self._epoch = num_rows, seed, grouping, 0
         self._seen, self._rank, self._processes = 0, 0, 1
 
     def __len__(self) -> int:
@@ -86,37 +116,11 @@ class EpochShuffle(Sampler[int]):
         return self
 
     def _order(self, generator: torch.Generator) -> list[int]:
+        drawn = self._draw(generator)
+        return drawn if self._grouping is None else self._grouping.arrange(drawn, generator)
+
+    def _draw(self, generator: torch.Generator) -> list[int]:
         return cast(list[int], torch.randperm(self._num_rows, generator=generator).tolist())
-
-
-POOLED_BATCHES = 8
-"""Batches' worth of shuffled rows that are sorted by length together."""
-
-
-class LengthGroupedShuffle(EpochShuffle):
-    """Batches of similar length: shuffled rows, sorted within pools of 8 batches, batches shuffled again.
-
-    The bias: rows of similar length meet in a batch more often than chance would have them, so a
-    batch's gradient also follows whatever goes with length, and a set of fewer rows than a pool
-    meets in the same batches every epoch. Rows run without padding here in either order; only
-    attention gains, and only where lengths differ widely.
-    """
-
-    def __init__(self, *, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        super().__init__(num_rows=len(lengths), seed=seed)
-        self._lengths, self._batch_size = lengths, batch_size
-
-    def _order(self, generator: torch.Generator) -> list[int]:
-        shuffled = super()._order(generator)
-        ordered = [
-            row
-            for pool in _cut(shuffled, POOLED_BATCHES * self._batch_size)
-            for row in sorted(pool, key=self._lengths.__getitem__)
-        ]
-        batches = _cut(ordered, self._batch_size)
-        # The last batch may be short; only at the end does it leave the others whole.
-        places = torch.randperm(len(self._lengths) // self._batch_size, generator=generator).tolist()
-        return [row for place in [*places, *range(len(places), len(batches))] for row in batches[place]]
 
 
 def _cut(rows: Sequence[int], size: int) -> list[Sequence[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, cast, get_args
 
 import datasets
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Choices
-from softcue.data.collate import Collator, EpochShuffle, LengthGroupedShuffle, Row
+from softcue.data.collate import Collator, EpochShuffle, LengthGrouping, Row
 from softcue.data.encode import Encoder, Kind
 from softcue.data.pool import Pool, Source
 from softcue.data.splits import Parts, Splitter
@@ -25,6 +25,18 @@ _logger = logging.getLogger(__name__)
 Part = Literal["train", "validation", "test", "unlabelled"]
 Order = Literal["shuffled", "length_grouped"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test", "unlabelled")
+
+
+def check_order(order: str) -> None:
+    """Refuse an order of training rows that there is not."""
+    if order not in get_args(Order):
+        raise ConfigError(f"data.order={order}; choose {' or '.join(get_args(Order))}.")
+
+
+def length_grouping(order: Order, rows: Sequence[Row], *, batch_size: int) -> LengthGrouping | None:
+    """How `order` arranges shuffled rows; None: as they are."""
+    lengths = [len(row.ids) for row in rows]
+    return LengthGrouping(lengths=lengths, batch_size=batch_size) if order == "length_grouped" else None
 
 
 class PromptData(LightningDataModule):
@@ -58,8 +70,7 @@ class PromptData(LightningDataModule):
         self.task, self.layout = task, layout
         self.template: Template = compose(layout, task.template)
         self.num_cut: dict[Part, int] = {}
-        if order not in get_args(Order):
-            raise ConfigError(f"data.order={order}; choose {' or '.join(get_args(Order))}.")
+        check_order(order)
         self._source, self._splitter = source, splitter
         self._batch_size, self._eval_batch_size = batch_size, eval_batch_size
         self._max_length, self._padding, self._order = max_length, padding, order
@@ -156,10 +167,8 @@ class PromptData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Row]:
         """Training batches, in an order that follows from the seed and the epoch."""
         rows = self._rows["train"]
-        sampler = EpochShuffle(num_rows=len(rows), seed=self._seed)
-        if self._order == "length_grouped":
-            lengths = [len(row.ids) for row in rows]
-            sampler = LengthGroupedShuffle(lengths=lengths, batch_size=self._batch_size, seed=self._seed)
+        grouping = length_grouping(self._order, rows, batch_size=self._batch_size)
+        sampler = EpochShuffle(num_rows=len(rows), seed=self._seed, grouping=grouping)
         sampler.join(self.trainer, batch_size=self._batch_size)
         return self._loader(rows, batch_size=self._batch_size, sampler=sampler)
 

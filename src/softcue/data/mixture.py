@@ -12,8 +12,8 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerFast
 
-from softcue.data.collate import Collator, EpochShuffle, Row
-from softcue.data.datamodule import PARTS, Part, PromptData
+from softcue.data.collate import Collator, EpochShuffle, LengthGrouping, Row
+from softcue.data.datamodule import PARTS, Order, Part, PromptData, check_order, length_grouping
 from softcue.data.encode import Kind
 from softcue.data.template import Template
 from softcue.errors import ConfigError
@@ -34,6 +34,8 @@ class MixedData(LightningDataModule):
         tasks: Mapping[str, PromptData],
         temperature: float,
         batch_size: int,
+        order: Order,
+        num_workers: int,
         seed: int,
     ) -> None:
         super().__init__()
@@ -46,7 +48,9 @@ class MixedData(LightningDataModule):
             raise ConfigError(
                 f"data.tasks have {counts} virtual tokens; give their templates the same number."
             )
+        check_order(order)
         self.task_name, self._tasks = name, dict(tasks)
+        self._order, self._num_workers = order, num_workers
         self._temperature, self._batch_size, self._seed = temperature, batch_size, seed
 
     @property
@@ -110,16 +114,19 @@ class MixedData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Row]:
         """Batches that mix the tasks, in an order that follows from the seed and the epoch."""
+        rows = self.rows("train")
         sampler = MixtureShuffle(
             sizes=[len(task.rows("train")) for task in self._tasks.values()],
             temperature=self._temperature,
             seed=self._seed,
+            grouping=length_grouping(self._order, rows, batch_size=self._batch_size),
         )
         return DataLoader(
-            cast(Dataset[Row], self.rows("train")),
+            cast(Dataset[Row], rows),
             batch_size=self._batch_size,
             sampler=sampler.join(self.trainer, batch_size=self._batch_size),
             collate_fn=Collator(width="longest" if self._padded else None),
+            num_workers=self._num_workers,
         )
 
     def val_dataloader(self) -> list[DataLoader[Row]]:
@@ -131,13 +138,20 @@ class MixedData(LightningDataModule):
 class MixtureShuffle(EpochShuffle):
     """A fresh order every epoch in which task k has a share of rows that follows n_k^(1 / temperature)."""
 
-    def __init__(self, *, sizes: Sequence[int], temperature: float, seed: int) -> None:
-        super().__init__(num_rows=sum(sizes), seed=seed)
+    def __init__(
+        self,
+        *,
+        sizes: Sequence[int],
+        temperature: float,
+        seed: int,
+        grouping: LengthGrouping | None = None,
+    ) -> None:
+        super().__init__(num_rows=sum(sizes), seed=seed, grouping=grouping)
         self._sizes = sizes
         weights = [size ** (1 / temperature) for size in sizes]
         self._shares = [weight / sum(weights) for weight in weights]
 
-    def _order(self, generator: torch.Generator) -> list[int]:
+    def _draw(self, generator: torch.Generator) -> list[int]:
         drawn: list[int] = []
         first = 0
         for size, count in zip(self._sizes, self._counts(), strict=True):
