@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from softcue.baselines.tfidf import TfidfLogisticRegression
 from softcue.configs import CONFIG_PATH
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.datamodule import PromptData
+from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
 from softcue.data.task import Task
 from softcue.data.template import Soft, Template
@@ -27,6 +29,8 @@ from softcue.learners import Learner, PromptLearner, TextBaseline
 from softcue.module import PromptModule
 from softcue.objectives import Scoring
 from softcue.resume import LastState
+
+log = logging.getLogger(__name__)
 
 
 def build_data(settings: DictConfig) -> PromptData | MixedData:
@@ -103,7 +107,19 @@ def build_prompted_backbone(
     lm = build_backbone(settings)
     prompt = build_prompt(settings, lm.spec, data.template)
     data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
+    if not build_scoring(settings).per_token:
+        _warn_of_never_chosen(data)
     return lm, prompt
+
+
+def _warn_of_never_chosen(data: PromptData | MixedData) -> None:
+    for name, task in data.tasks.items():
+        for first, second in never_chosen(task.task, task.choices):
+            log.warning(
+                "%s: the label of class %r begins with that of class %r, so under scoring=sum it is never the "
+                "more likely one. Set data.task.end_token=true or scoring=mean, or choose other label words.",
+                *(name, second, first),
+            )
 
 
 def build_backbone(settings: DictConfig) -> Backbone:

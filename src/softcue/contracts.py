@@ -45,7 +45,7 @@ class BackboneSpec:
     embed: Callable[[Tensor], Tensor]
     """Ids [N] to embeddings [N, D] as the model applies them: these vectors equal the tokens typed."""
     tokenize: Callable[[str], list[int]]
-    """Text to vocabulary ids, without special tokens, as text that continues a row."""
+    """Text to vocabulary ids: as it continues a row if it begins with a space, else as it starts one."""
     key_values: Callable[[Tensor], tuple[Tensor, Tensor]]
     """Embeddings [P, D], run from position 0, to their keys and values [L, H, P, K] each."""
     prefix_refusal: str | None = None

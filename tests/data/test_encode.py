@@ -59,6 +59,28 @@ def _colon_space_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocabulary, [(":", " ")])))
 
 
+def test_a_special_token_in_a_tweet_is_text(task: Task) -> None:
+    tokenizer = _small_tokenizer(bos=True)
+    encoder = _encoder(task, tokenizer, max_length=200)
+    fields = {"Tweet text": "late </s> again <s>"}
+    row = encoder.encode_row(fields)
+    assert (row.ids.count(0), row.ids.count(1)) == (1, 0)
+    assert "late </s> again <s>" in _text(tokenizer, row.ids)
+    assert len(encoder.kinds(fields)) == len(row.ids)
+
+
+def test_words_between_virtual_tokens_get_no_prefix_of_their_own(task: Task) -> None:
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    trainer = trainers.BpeTrainer(special_tokens=["<unk>"], vocab_size=80)
+    tokenizer.train_from_iterator(["Tweet text : hello Label : no complaint ?"] * 3, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    encoder = _encoder(task, fast, layout="[soft:1]{input}[soft:1] ?[soft:1]", max_length=200)
+    ids = encoder.encode_row({"Tweet text": "hello"}).ids
+    between = ids[ids.index(-2) + 1 : ids.index(-3)]
+    assert "".join(fast.convert_ids_to_tokens(between)) == "▁?"
+
+
 def test_a_row_is_virtual_tokens_around_text(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
     row = _encoder(task, tokenizer).encode_row({"Tweet text": "My bag is lost"})
     words = tokenizer("Tweet text : My bag is lost Label :")["input_ids"]

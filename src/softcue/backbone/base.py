@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from softcue.backbone.attention import AttentionHook
 from softcue.backbone.scoring import TargetScores, TargetStates, edge_log_probs, gather_paths
 from softcue.contracts import BackboneSpec, Batch, Choices, Ids, PromptBank
+from softcue.tokenizing import RowTokenizer
 
 Engine = Literal["stream", "plain"]
 
@@ -132,6 +133,7 @@ def describe(
     """What a soft-prompt method may know of a model; sizes of keys and values as a forward left them."""
     config = model.config.get_text_config(decoder=True)
     table = model.get_input_embeddings()
+    words = RowTokenizer(tokenizer)
     (vocab_size, width) = cast(Tensor, table.weight).shape
     return BackboneSpec(
         name=name,
@@ -144,7 +146,7 @@ def describe(
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocab_size=vocab_size,
         embed=embed,
-        tokenize=lambda text: cast(list[int], tokenizer.encode(text, add_special_tokens=False)),
+        tokenize=lambda text: words.text(text).ids,
         key_values=key_values,
         prefix_refusal=prefix_refusal,
     )

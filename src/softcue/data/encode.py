@@ -20,6 +20,7 @@ from softcue.data.pool import dataset_digest
 from softcue.data.task import Task
 from softcue.data.template import Column, Segment, Soft, Template, Text
 from softcue.errors import ConfigError, DataError
+from softcue.tokenizing import Piece, RowTokenizer, Tokens
 
 Kind = Literal["virtual", "special", "anchor", "text"]
 """What a token of a row is: a virtual token, one of the tokenizer's own in front, a word of the
@@ -60,6 +61,7 @@ class Encoder:
         self.template = template
         self.tokenizer = tokenizer
         self.choices: Choices = label_choices(task, template, tokenizer)
+        self._tokenize = RowTokenizer(tokenizer)
         self._spans = _spans(template.segments)
         self._front = _front_tokens(tokenizer)
         self.max_length = self._fitting_length(max_length, max_positions)
@@ -122,22 +124,21 @@ class Encoder:
                 ids += range(-1 - num_virtual, -1 - num_virtual - span, -1)
                 num_virtual += span
             else:
-                ids += front + self._tokenize("".join(_words(part, fields) for part in span))
+                ids += front + self._tokens(span, fields).ids
                 front = []
         return ids
 
+    def _tokens(self, span: tuple[Text | Column, ...], fields: Mapping[str, str]) -> Tokens:
+        starts = span is next(part for part in self._spans if not isinstance(part, int))
+        return self._tokenize.encode([_piece(part, fields) for part in span], starts_row=starts)
+
     def _word_kinds(self, span: tuple[Text | Column, ...], fields: Mapping[str, str]) -> list[Kind]:
-        words = [_words(part, fields) for part in span]
+        pieces = [_piece(part, fields) for part in span]
         by_character: list[Kind] = [
-            "text" if isinstance(part, Column) else "anchor"
-            for part, own in zip(span, words, strict=True)
-            for _ in own
+            "anchor" if piece.is_template else "text" for piece in pieces for _ in piece.text
         ]
-        encoding = self.tokenizer(
-            "".join(words), add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
         # A token that takes the template's last space is the text's: its last character decides.
-        return [by_character[max(end, 1) - 1] for _, end in encoding["offset_mapping"]]
+        return [by_character[max(end, 1) - 1] for _, end in self._tokens(span, fields).spans]
 
     def _cut(self, fields: Mapping[str, str], *, num_text: int) -> dict[str, str]:
         columns = [part.name for part in self.template.segments if isinstance(part, Column)]
@@ -154,12 +155,8 @@ class Encoder:
             budget -= excess
 
     def _token_starts(self, text: str) -> list[int]:
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        return [start for start, _ in encoding["offset_mapping"]]
-
-    def _tokenize(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
+        piece = Piece(text=text, is_template=False)
+        return [start for start, _ in self._tokenize.encode([piece], starts_row=False).spans]
 
     def _num_text(self, ids: Sequence[int]) -> int:
         return len(ids) - self.template.num_virtual_tokens
@@ -185,6 +182,7 @@ class Encoder:
 
     def _fingerprint(self, rows: datasets.Dataset) -> str:
         how = [
+            "special tokens as text",  # since then another encoding of the same rows
             repr(self.template),
             self.tokenizer.backend_tokenizer.to_str(),
             self._front,
@@ -205,8 +203,10 @@ def _spans(segments: Sequence[Segment]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def _words(part: Text | Column, fields: Mapping[str, str]) -> str:
-    return part.text if isinstance(part, Text) else fields[part.name]
+def _piece(part: Text | Column, fields: Mapping[str, str]) -> Piece:
+    if isinstance(part, Text):
+        return Piece(text=part.text, is_template=True)
+    return Piece(text=fields[part.name], is_template=False)
 
 
 def _front_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:

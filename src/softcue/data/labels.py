@@ -25,6 +25,20 @@ def label_choices(task: Task, template: Template, tokenizer: PreTrainedTokenizer
     return choices
 
 
+def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:
+    """Pairs of classes of which the second never wins by summed likelihood: it continues the first's label.
+
+    log P(a) is never below log P(a) + log P(b | a), whatever the model.
+    """
+    named = list(zip(task.classes, choices, strict=True))
+    return [
+        (first, second)
+        for first, beginning in named
+        for second, label in named
+        if first != second and label[: len(beginning)] == beginning
+    ]
+
+
 def _label_tokens(words: str, anchor: str, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     # With what stands before it, for a tokenizer that puts a space in front of every text of its own.
     before: list[int] = tokenizer(anchor, add_special_tokens=False)["input_ids"]
