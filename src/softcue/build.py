@@ -116,8 +116,8 @@ def _warn_of_never_chosen(data: PromptData | MixedData) -> None:
     for name, task in data.tasks.items():
         for first, second in never_chosen(task.task, task.choices):
             log.warning(
-                "%s: the label of class %r begins with that of class %r, so under scoring=sum it is never the "
-                "more likely one. Set data.task.end_token=true or scoring=mean, or choose other label words.",
+                "%s: the label of class %r begins with that of class %r, so under scoring=sum it is never "
+                "more likely. Set data.task.end_token=true or scoring=mean, or choose other label words.",
                 *(name, second, first),
             )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from softcue.backbone import load
+from softcue.backbone import embedded, load
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.backbone.load import from_hub, from_path, resolve_dtype
 from softcue.errors import BackboneError
@@ -105,6 +105,19 @@ def test_dtype_is_a_choice_of_three() -> None:
     assert resolve_dtype("auto") in (torch.float32, torch.bfloat16)
     with pytest.raises(BackboneError, match=r"backbone\.dtype=float8; choose float32, bfloat16 or auto"):
         resolve_dtype("float8")
+
+
+def test_a_gguf_file_that_differs_in_its_last_weight_alone_is_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_convert", lambda gguf, target: target.mkdir())
+    content = bytearray(embedded_gguf().read_bytes())
+    one = tmp_path / "model.gguf"
+    one.write_bytes(content)
+    first = dequantised(one, tmp_path / "cache")
+    content[-1] ^= 1
+    one.write_bytes(content)
+    assert dequantised(one, tmp_path / "cache") != first
 
 
 @pytest.mark.slow

