@@ -31,6 +31,7 @@ from experiments.speed.ours import Ours
 from experiments.speed.peers import Peft
 from experiments.speed.rows import Workload, classes_77, workload
 from softcue.backbone.embedded import dequantised, embedded_gguf
+from softcue.backbone.plain_lm import PlainLM
 from softcue.backbone.stream_lm import StreamLM
 
 HERE = Path(__file__).parent
@@ -246,6 +247,36 @@ def scored(
     }
 
 
+def engines(work: Workload, name: str) -> list[Result]:
+    """A training step on the stream engine against the same step on the plain engine."""
+    model = MODELS[name](torch.float32)
+    plain = PlainLM(twin(model), work.tokenizer, name=name)
+    stream = StreamLM(model, work.tokenizer, name=name)
+    results = []
+    for method in ("prompt_tuning", "prefix_tuning"):
+        sides = {lm.engine: Ours(lm, method, num_virtual_tokens=VIRTUAL_TOKENS) for lm in (stream, plain)}
+        works: dict[str, Callable[[], object]] = {
+            key: partial(side.train_step, work.rows, work.labels) for key, side in sides.items()
+        }
+        seconds, memory = measured(works, rounds=ROUNDS)
+        results.append(
+            {
+                "work": f"training step, {method}",
+                "model": name,
+                "method": method,
+                "dtype": "float32",
+                "ours_s": seconds["stream"],
+                "ours_mb": memory["stream"],
+                "peer": "ours, engine=plain",
+                "peer_s": seconds["plain"],
+                "peer_mb": memory["plain"],
+                "ratio": seconds["plain"] / seconds["stream"],
+                "memory_ratio": memory["plain"] / memory["stream"],
+            }
+        )
+    return results
+
+
 def growth(work: Workload) -> list[Result]:
     """Seconds and megabytes of a step against rows, text length, prompt length and classes."""
     lm = StreamLM(smollm2(torch.float32), work.tokenizer, name="smollm2_135m")
@@ -292,9 +323,11 @@ def run(parts: list[str]) -> None:
         "training": lambda: training("smollm2_135m", work, METHODS),
         "suffix": lambda: suffix(work),
         "evaluation": lambda: evaluation(work, "smollm2_135m") + many_classes(work),
+        "engines": lambda: engines(work, "smollm2_135m"),
         "growth": lambda: growth(work),
         **{f"bloom_{m}": partial(training, "bloomz_560m", work, [m]) for m in METHODS},
         "bloom_evaluation": lambda: evaluation(work, "bloomz_560m"),
+        "bloom_engines": lambda: engines(work, "bloomz_560m"),
     }
     for part in parts or list(measures):
         console.log(part)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Generator
 
-from softcue.backbone.stream_lm import StreamLM
+from softcue.backbone.base import Backbone
 from softcue.contracts import Batch, Choices, SoftPrompt
 from softcue.objectives import LanguageModelLoss, Scoring
 from softcue.predictions import predict_batch
@@ -20,7 +20,7 @@ from softcue.prompts.prompt_tuning import PromptTuning
 SUM = Scoring(per_token=False)
 
 
-def make_prompt(lm: StreamLM, method: str, *, num_virtual_tokens: int) -> SoftPrompt:
+def make_prompt(lm: Backbone, method: str, *, num_virtual_tokens: int) -> SoftPrompt:
     """A method in its default setting."""
     generator = Generator().manual_seed(0)
     vocabulary = SampledVocabulary(top=5000)
@@ -37,7 +37,7 @@ class Ours:
 
     def __init__(
         self,
-        lm: StreamLM,
+        lm: Backbone,
         method: str,
         *,
         num_virtual_tokens: int,

@@ -1,7 +1,7 @@
-"""Kill -9 at random steps on the real backbone, each method, and compare with runs that nobody killed.
+"""Kill -9 at random steps on the real backbone, each case, and compare with runs that nobody killed.
 
-`python -m experiments.sweeps.kills` writes `kills.json` beside this file: for each method how often its
-process was killed and whether prompt, curve, metrics and predictions are the same bytes in the end.
+`python -m experiments.sweeps.kills [CASE ...]` writes `kills.json` beside this file: for each case how often
+its process was killed and whether prompts, curves, metrics and predictions are the same bytes in the end.
 """
 
 from __future__ import annotations
@@ -14,17 +14,27 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+
 from softcue.runs.atomic import write_atomic
 from softcue.runs.store import RunFolder
 
 HERE = Path(__file__).parent
-METHODS = {
-    "prompt_tuning": [],
-    "prefix_tuning": ["split.num_validation=6"],
-    "prefix_tuning_projected": ["optimizer=adafactor", "scheduler=constant"],
-    "p_tuning": ["data.order=length_grouped", "trainer.accumulate_grad_batches=2"],
-    "p_tuning_lstm": ["prompt.method.dropout=0.1"],
-    "multitask": ["data=tweet_topics", "split.balance=equal", "data.batch_size=12"],
+CASES = {
+    "prompt_tuning": ["prompt=prompt_tuning"],
+    "prefix_tuning": ["prompt=prefix_tuning", "split.num_validation=6"],
+    "prefix_tuning_projected": [
+        "prompt=prefix_tuning_projected",
+        "optimizer=adafactor",
+        "scheduler=constant",
+    ],
+    "p_tuning": ["prompt=p_tuning", "data.order=length_grouped", "trainer.accumulate_grad_batches=2"],
+    "p_tuning_lstm": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.1"],
+    "multitask": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=12"],
+    "suffix": ["prompt=prompt_tuning_suffix"],
+    "suffix, contexts recomputed": ["prompt=prompt_tuning_suffix", "cache.budget_gb=0", "seed=1"],
+    "joint": ["prompt=p_tuning", "packed.seed=[0,1]"],
+    "joint, with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.1", "packed.seed=[0,1]"],
 }
 COMMON = [
     "experiment=quickstart",
@@ -46,19 +56,24 @@ def start(overrides: list[str]) -> subprocess.Popen[bytes]:
 
 
 def steps_done(root: Path) -> int:
-    """Rows of the one curve below a folder."""
-    return sum(len(path.read_text().splitlines()) for path in root.glob("*/metrics.csv"))
+    """Rows of the curves below a folder, and steps of the state that runs trained together keep."""
+    rows = sum(len(path.read_text().splitlines()) for path in root.glob("*/metrics.csv"))
+    states = [torch.load(path, weights_only=True) for path in root.glob("*/packed.ckpt")]
+    return rows + sum(int(state["global_step"]) for state in states)
 
 
 def content(root: Path) -> tuple[dict[str, bytes], object]:
-    """What a run left that must not differ."""
-    (folder,) = root.iterdir()
-    names = ("prompt.safetensors", "metrics.csv", "predictions_test.parquet", "predictions_train.parquet")
-    record = RunFolder(folder, "").record()
-    assert record is not None
-    assert record.training is not None
-    files = [path for path in folder.iterdir() if path.name in names or path.name.startswith("predictions_")]
-    return {path.name: path.read_bytes() for path in files}, (record.metrics, record.training.steps)
+    """What the runs left that must not differ."""
+    files, numbers = {}, []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        record = RunFolder(folder, "").record()
+        assert record is not None
+        assert record.training is not None
+        numbers.append((record.metrics, record.training.steps))
+        for path in folder.iterdir():
+            if path.name in ("prompt.safetensors", "metrics.csv") or path.name.startswith("predictions_"):
+                files[f"{folder.name}/{path.name}"] = path.read_bytes()
+    return files, numbers
 
 
 def kill_and_go_on(overrides: list[str], root: Path, rng: random.Random) -> int:
@@ -80,9 +95,9 @@ def kill_and_go_on(overrides: list[str], root: Path, rng: random.Random) -> int:
 
 def main() -> None:
     rng = random.Random(0)
-    results = []
-    for method, own in METHODS.items():
-        overrides = [*COMMON, f"prompt={method}", *own]
+    kept = json.loads((HERE / "kills.json").read_text()) if (HERE / "kills.json").exists() else []
+    for case in sys.argv[1:] or CASES:
+        overrides = [*COMMON, *CASES[case]]
         with tempfile.TemporaryDirectory() as folder:
             whole, cut = Path(folder) / "whole", Path(folder) / "cut"
             assert start([*overrides, f"paths.runs={whole}"]).wait() == 0
@@ -91,17 +106,16 @@ def main() -> None:
             files, numbers = content(whole)
             files_cut, numbers_cut = content(cut)
             differing = sorted(name for name in files if files[name] != files_cut.get(name))
-            results.append(
-                {
-                    "method": method,
-                    "settings": own,
-                    "kills": kills,
-                    "identical": files == files_cut and numbers == numbers_cut,
-                    "differing": differing,
-                }
-            )
-        print(results[-1], flush=True)
-        write_atomic(HERE / "kills.json", json.dumps(results, indent=1))
+            result = {
+                "case": case,
+                "settings": CASES[case],
+                "kills": kills,
+                "identical": files == files_cut and numbers == numbers_cut,
+                "differing": differing,
+            }
+        print(result, flush=True)
+        kept = [*(one for one in kept if one["case"] != case), result]
+        write_atomic(HERE / "kills.json", json.dumps(kept, indent=1))
 
 
 if __name__ == "__main__":

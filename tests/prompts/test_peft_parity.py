@@ -24,6 +24,8 @@ from peft import (
 )
 from torch import Generator, Tensor, nn
 
+from softcue.backbone.base import Backbone
+from softcue.backbone.plain_lm import PlainLM
 from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, Batch, Choices, SoftPrompt
 from softcue.objectives import LanguageModelLoss, Scoring
@@ -117,7 +119,7 @@ class Pair:
     """One model twice: wrapped by PEFT, and frozen under our prompt with PEFT's weights."""
 
     theirs: PeftModel
-    lm: StreamLM
+    lm: Backbone
     prompt: SoftPrompt
     batch: Batch
 
@@ -165,6 +167,7 @@ class Pair:
         return [(their, our) for their, our in both if their is not None and our is not None]
 
 
+ENGINES = (StreamLM, PlainLM)
 TYPES = (PromptTuning, PTuningMLP, PTuningLSTM, PrefixTuning, ProjectedPrefixTuning)
 METHODS_BY_TYPE = dict(zip(TYPES, METHODS.values(), strict=True))
 
@@ -173,10 +176,10 @@ def _rows(batch: Batch) -> list[list[int]]:
     return [list(row) for row in batch.rows]
 
 
-def make_pair(family: str, method: Method) -> Pair:
+def make_pair(family: str, method: Method, engine: type[StreamLM | PlainLM]) -> Pair:
     torch.manual_seed(3)
     theirs = get_peft_model(tiny_model(family), method.theirs())
-    lm = StreamLM(tiny_model(family), tiny_tokenizer(), name=family)
+    lm: Backbone = engine(tiny_model(family), tiny_tokenizer(), name=family)
     prompt = method.ours(lm.spec)
     encoder = dict(theirs.prompt_encoder["default"].named_parameters())
     with torch.no_grad():
@@ -192,20 +195,22 @@ def make_pair(family: str, method: Method) -> Pair:
     return Pair(theirs=theirs, lm=lm, prompt=prompt, batch=batch)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("family", ROWS_AND_TARGETS)
 @pytest.mark.parametrize("name", METHODS)
-def test_logits_and_loss_equal_pefts(family: str, name: str) -> None:
-    pair = make_pair(family, METHODS[name])
+def test_logits_and_loss_equal_pefts(family: str, name: str, engine: type[StreamLM | PlainLM]) -> None:
+    pair = make_pair(family, METHODS[name], engine)
     (their_logits, their_loss), (our_logits, our_loss) = pair.their_output(), pair.our_output()
     assert their_logits.shape == our_logits.shape
     torch.testing.assert_close(our_logits, their_logits, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(our_loss, their_loss, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("family", ROWS_AND_TARGETS)
 @pytest.mark.parametrize("name", METHODS)
-def test_prompt_gradients_equal_pefts(family: str, name: str) -> None:
-    pair = make_pair(family, METHODS[name])
+def test_prompt_gradients_equal_pefts(family: str, name: str, engine: type[StreamLM | PlainLM]) -> None:
+    pair = make_pair(family, METHODS[name], engine)
     pair.their_output()[1].backward()
     pair.our_output()[1].backward()
     gradients = pair.gradients()
