@@ -38,11 +38,13 @@ def logits_of(model: PreTrainedModel) -> Tensor:
 
 def test_the_engine_and_its_reason_are_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        for family in ("llama", "qwen2", "diffllama"):
+        for family in ("llama", "cohere", "diffllama"):
             load(tiny(family))
     assert caplog.messages == [
         "tiny (LlamaForCausalLM) runs on the stream engine: a family that softcue's tests verify",
-        "tiny (Qwen2ForCausalLM) runs on the stream engine: it gives what the model's own forward gives",
+        "tiny (CohereForCausalLM) is compared with its own forward",
+        "tiny (CohereForCausalLM) runs on the stream engine: it gives what the model's own forward gives",
+        "tiny (DiffLlamaForCausalLM) is compared with its own forward",
         "tiny (DiffLlamaForCausalLM) runs on the plain engine: layer 0 calls attention more than once",
     ]
 
@@ -76,7 +78,7 @@ def test_a_model_whose_layers_read_token_ids_is_refused() -> None:
 
 
 def test_a_difference_from_the_models_own_forward_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, run = tiny("qwen2"), StreamLM.states
+    model, run = tiny("cohere"), StreamLM.states
 
     def off(lm: StreamLM, *arguments: object) -> object:
         states = run(lm, *arguments)  # type: ignore[arg-type]
@@ -109,7 +111,7 @@ def test_a_quantised_model_runs_on_its_own_forward(caplog: pytest.LogCaptureFixt
 
 
 def test_weights_are_what_they_were_after_a_comparison_in_fp32() -> None:
-    model = tiny("qwen2").bfloat16()
+    model = tiny("cohere").bfloat16()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     load(model)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -121,7 +123,7 @@ def test_in_lower_precision_the_stream_is_no_further_from_fp32_than_the_model_it
     own = {"scores": exact["scores"] + 0.01, "gradients": exact["gradients"] + 0.01}
     further = {"scores": exact["scores"] + 0.02, "gradients": exact["gradients"] + 0.01}
     verify.expect_as_close(own, own, exact)
-    with pytest.raises(BackboneError, match=r"its scores would be 0\.01 away from those in fp32"):
+    with pytest.raises(BackboneError, match=r"its scores would be 0\.01 away from the exact ones"):
         verify.expect_as_close(further, own, exact)
 
 

@@ -129,8 +129,11 @@ VARIANTS: dict[str, Variant] = {
 }
 """Families under settings that change how they compute."""
 
-SMALL_STEPS = frozenset({"bailing_hybrid", "olmo_hybrid", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"})
-"""Families whose recurrences amplify rounding: their weights are spread half as wide."""
+SMALL_STEPS = frozenset(
+    {"bailing_hybrid", "olmo_hybrid", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"}
+    | {"gemma4_text", "gemma4_unified_text"}
+)
+"""Families that amplify rounding: their weights are spread half as wide."""
 
 
 def tiny(family: str, **settings: Any) -> PreTrainedModel:

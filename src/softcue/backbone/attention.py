@@ -199,8 +199,8 @@ def attend(
 
 
 def _dtype(value: Tensor) -> torch.dtype:
-    """What attention runs in: fp32 on a CPU, whose fused kernel is slow and inexact in bfloat16."""
-    return torch.float32 if value.device.type == "cpu" else value.dtype
+    """What attention runs in: at least fp32 on a CPU, whose fused kernel is slow and inexact in bfloat16."""
+    return torch.promote_types(value.dtype, torch.float32) if value.device.type == "cpu" else value.dtype
 
 
 def _ahead(plan: AttentionPlan, level: Level, layer: int, *, key_size: int) -> list[tuple[Tensor, Tensor]]:

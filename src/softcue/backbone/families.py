@@ -22,7 +22,6 @@ from transformers.models.bloom.modeling_bloom import (
     BloomGelu,
     _get_alibi_slopes,
 )
-from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaRMSNorm
 
 from softcue.backbone.attention import NAME, attend, output_positions
@@ -31,12 +30,21 @@ from softcue.errors import BackboneError
 
 AttentionInterface.register(NAME, attend)
 
-VERIFIED: dict[str, type[PreTrainedModel]] = {
-    "bloom": BloomForCausalLM,
-    "gpt2": GPT2LMHeadModel,
-    "llama": LlamaForCausalLM,
+VERIFIED = {
+    "bloom": "BloomForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "gpt_neox": "GPTNeoXForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "opt": "OPTForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
 }
-"""Families whose plan our tests compare with the plain forward; others are compared when loaded."""
+"""Families, by model type and class, whose plan our tests compare with an oracle; others are compared
+with their own forward when they are loaded."""
 
 REPLACED: dict[type[nn.Module], Callable[..., object]] = {
     nn.Linear: frozen_linear,
@@ -96,7 +104,8 @@ def is_verified(model: PreTrainedModel) -> bool:
     options = ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
     if any(getattr(config, option, False) for option in options):
         return False
-    return type(model) is VERIFIED.get(config.model_type)
+    known = VERIFIED.get(config.model_type) == type(model).__name__
+    return known and type(model).__module__.startswith("transformers.")
 
 
 def selects_outputs_early(model: PreTrainedModel) -> bool:
