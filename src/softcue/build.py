@@ -29,6 +29,7 @@ from softcue.learners import Learner, PromptLearner, TextBaseline
 from softcue.module import PromptModule
 from softcue.objectives import Scoring
 from softcue.resume import LastState
+from softcue.runs.contents import content_digest
 
 log = logging.getLogger(__name__)
 
@@ -123,14 +124,16 @@ def _warn_of_never_chosen(data: PromptData | MixedData) -> None:
 
 
 def build_backbone(settings: DictConfig) -> Backbone:
-    """The frozen model; loaded once for all runs of a process that ask for the same one."""
-    lm = _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True))
+    """The frozen model; loaded once for all runs of a process that ask for the same weights."""
+    path, cache = settings.backbone.get("path"), Path(settings.paths.cache or default_cache())
+    digest = None if path is None else content_digest(Path(path), cache=cache)
+    lm = _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True), digest)
     lm.limit_cache(settings.cache.budget_gb)
     return lm
 
 
 @lru_cache(maxsize=1)
-def _backbone(settings_yaml: str) -> Backbone:
+def _backbone(settings_yaml: str, digest: str | None) -> Backbone:
     return cast(Backbone, _make(cast(DictConfig, OmegaConf.create(settings_yaml))))
 
 

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softcue.backbone import verify
 from softcue.backbone.base import Backbone
@@ -75,6 +76,16 @@ def test_a_model_whose_tokens_see_later_ones_is_refused() -> None:
 def test_a_model_whose_layers_read_token_ids_is_refused() -> None:
     with pytest.raises(BackboneError, match="reads token ids in more places than its embedding"):
         load(tiny("gemma3n_text"))
+
+
+def test_a_model_whose_gradient_is_lost_on_its_way_is_refused() -> None:
+    """As behind quantised layers that only compute forward."""
+    model = tiny("gpt_oss")
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.register_forward_hook(lambda _, __, states: states.detach())
+    with pytest.raises(BackboneError, match="gives its input no gradient, or a wrong one, on cpu"):
+        load(model)
 
 
 def test_a_difference_from_the_models_own_forward_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from softcue.backbone.base import Backbone
+from softcue.backbone.plain_lm import PlainLM
 from softcue.contracts import PromptBank
 from softcue.inspect.text_attention import TextView, watch_text
-from tests.tiny import FAMILIES, HEADS, HIDDEN, LAYERS, tiny_lm, tiny_model
+from tests.tiny import FAMILIES, HEADS, HIDDEN, LAYERS, tiny_lm, tiny_model, tiny_tokenizer
 
 PREFIX = 3
 TEXTS = ((7, 8, 9, 10, 11), (12,), (7, 8, 20, 21, 22, 23, 24, 25, 26))
@@ -49,17 +51,29 @@ def eager(family: str, bank: PromptBank, row: Sequence[int]) -> tuple[Tensor, Dy
     return torch.stack([layer[0].mean(dim=0) for layer in output.attentions]), cache
 
 
-def watched_prefix(family: str) -> TextView:
+ENGINES = pytest.mark.parametrize("engine", ["stream", "plain"])
+
+
+def on_engine(family: str, engine: str) -> Backbone:
+    return (
+        tiny_lm(family) if engine == "stream" else PlainLM(tiny_model(family), tiny_tokenizer(), name=family)
+    )
+
+
+def watched_prefix(family: str, engine: str) -> TextView:
     virtual = tuple(-1 - k for k in range(PREFIX))
-    return watch_text(tiny_lm(family), prefix_bank(family), [virtual + text for text in TEXTS])
+    return watch_text(on_engine(family, engine), prefix_bank(family), [virtual + text for text in TEXTS])
 
 
+@ENGINES
 @pytest.mark.parametrize("family", FAMILIES)
-def test_attention_to_a_prefix_is_the_eager_models_mean_over_all_rows_tokens(family: str) -> None:
+def test_attention_to_a_prefix_is_the_eager_models_mean_over_all_rows_tokens(
+    family: str, engine: str
+) -> None:
     given = [eager(family, prefix_bank(family), text)[0][:, :, :PREFIX] for text in TEXTS]
     expected_LP = torch.cat(given, dim=1).mean(dim=1)
 
-    attention_LP = watched_prefix(family).attention_LP
+    attention_LP = watched_prefix(family, engine).attention_LP
 
     torch.testing.assert_close(attention_LP, expected_LP, rtol=0, atol=1e-5)
     assert (attention_LP.sum(dim=1) < 1).all()
@@ -71,29 +85,31 @@ def text_norms(cached_1HTK: Tensor) -> Tensor:
     return cached_1HTK[0, :, PREFIX:].square().sum(dim=(0, 2)).sqrt()
 
 
+@ENGINES
 @pytest.mark.parametrize("family", FAMILIES)
-def test_norms_are_those_of_the_texts_own_keys_and_values(family: str) -> None:
+def test_norms_are_those_of_the_texts_own_keys_and_values(family: str, engine: str) -> None:
     layers = [eager(family, prefix_bank(family), text)[1].layers for text in TEXTS]
     norms = {
         name: torch.cat([torch.stack([text_norms(getattr(la, name)) for la in of]) for of in layers], dim=1)
         for name in ("keys", "values")
     }
 
-    view = watched_prefix(family)
+    view = watched_prefix(family, engine)
 
     torch.testing.assert_close(view.key_norm_LN, norms["keys"])
     torch.testing.assert_close(view.value_norm_LN, norms["values"])
 
 
+@ENGINES
 @pytest.mark.parametrize("family", FAMILIES)
-def test_only_text_behind_a_virtual_token_counts(family: str) -> None:
+def test_only_text_behind_a_virtual_token_counts(family: str, engine: str) -> None:
     rows = [(-1, 7, 8, -2, 9), (-1, 10, -2, 11, 12, 13)]
     bank = embedding_bank(2)
     first = [eager(family, bank, row)[0] for row in rows]
     to_first = torch.cat([first[0][:, [1, 2, 4], 0], first[1][:, [1, 3, 4, 5], 0]], dim=1)
     to_second = torch.cat([first[0][:, [4], 3], first[1][:, [3, 4, 5], 2]], dim=1)
 
-    attention_LP = watch_text(tiny_lm(family), bank, rows).attention_LP
+    attention_LP = watch_text(on_engine(family, engine), bank, rows).attention_LP
 
     expected_LP = torch.stack([to_first.mean(dim=1), to_second.mean(dim=1)], dim=1)
     torch.testing.assert_close(attention_LP, expected_LP, rtol=0, atol=1e-5)

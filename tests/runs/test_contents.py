@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from softcue.build import build_backbone
 from softcue.runs import contents
 from softcue.runs.contents import content_digest
 from softcue.runs.identity import run_id
+from softcue.train import prepare
+from tests.composing import train_config
+from tests.integration.conftest import CACHE
+from tests.tiny_backbone import save_tiny_backbone
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +118,16 @@ def test_the_same_model_under_another_address_has_one_digest(
 ) -> None:
     shutil.copytree(model(tmp_path / "a"), tmp_path / "copy")
     assert digest(tmp_path / "a") == digest(tmp_path / "copy")
+
+
+def test_a_run_on_changed_weights_is_another_run_and_loads_them(tmp_path: Path) -> None:
+    folder = save_tiny_backbone(tmp_path / "backbone", CACHE)
+    overrides = ("experiment=quickstart", "backbone=local", f"backbone.path={folder}", f"paths.cache={CACHE}")
+    first, before = prepare(train_config(*overrides)).folder, build_backbone(train_config(*overrides))
+    assert build_backbone(train_config(*overrides)) is before
+    weights = folder / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1  # the last weight's sign
+    weights.write_bytes(changed)
+    assert prepare(train_config(*overrides)).folder.path != first.path
+    assert build_backbone(train_config(*overrides)) is not before

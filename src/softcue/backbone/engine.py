@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from softcue.backbone import families, verify
 from softcue.backbone.base import Backbone
 from softcue.backbone.plain_lm import PlainLM
-from softcue.backbone.probes import described
+from softcue.backbone.probes import described, is_quantised
 from softcue.backbone.stream_lm import StreamLM
 from softcue.errors import BackboneError
 
@@ -36,7 +35,7 @@ def make_backbone(
         raise BackboneError(f"backbone.engine={engine}; choose {', '.join(get_args(EngineSetting))}.")
     if engine == "plain":
         return _chosen(PlainLM(model, tokenizer, name=name), "as backbone.engine says")
-    if families.is_verified(model) and not _is_quantised(model):
+    if families.is_verified(model) and not is_quantised(model):
         stream = StreamLM(model, tokenizer, name=name)
         if stream.spec.max_positions >= verify.LONGEST_ROW:
             return _chosen(stream, "a family that softcue's tests verify")
@@ -66,13 +65,12 @@ def _verified_stream(plain: PlainLM, *, name: str) -> StreamLM:
         BackboneError: why it cannot be; the model is untouched then.
     """
     model, in_full = plain.model, plain.dtype == torch.float32
-    if _is_quantised(model):
+    if is_quantised(model):
         raise BackboneError("its weights are quantised")
-    with verify.in_dtype(model, verify.exact_dtype(plain.spec)):
-        cases = verify.cases_for(plain.spec)
-        exact = verify.results(plain, cases)
-    own = None if in_full else verify.results(plain, cases)
-    compared = partial(_compared_stream, plain, cases, own=own, exact=exact, name=name)
+    families.expect_reachable(model)
+    exact = verify.reference(plain)
+    own = None if in_full else verify.results(plain, exact.cases)
+    compared = partial(_compared_stream, plain, exact=exact, own=own, name=name)
     if in_full:
         return compared(fp32_sums=True)
     with suppress(BackboneError):
@@ -81,24 +79,17 @@ def _verified_stream(plain: PlainLM, *, name: str) -> StreamLM:
 
 
 def _compared_stream(
-    plain: PlainLM,
-    cases: Mapping[str, verify.Case],
-    *,
-    own: verify.Results | None,
-    exact: verify.Results,
-    name: str,
-    fp32_sums: bool,
+    plain: PlainLM, *, exact: verify.Reference, own: verify.Results | None, name: str, fp32_sums: bool
 ) -> StreamLM:
     stream: StreamLM | None = None
     try:
         stream = StreamLM(plain.model, plain.tokenizer, name=name, fp32_sums=fp32_sums)
         if stream.spec.max_positions < verify.LONGEST_ROW:
             raise BackboneError(f"rows would be limited to {stream.spec.max_positions} tokens")
-        dtype = verify.exact_dtype(plain.spec)
-        with verify.in_dtype(plain.model, dtype):
-            verify.expect_equal(verify.results(stream, cases), exact, dtype)
+        with verify.in_dtype(plain.model, exact.dtype):
+            verify.expect_equal(verify.results(stream, exact.cases), exact)
         if own is not None:
-            verify.expect_as_close(verify.results(stream, cases), own, exact)
+            verify.expect_as_close(verify.results(stream, exact.cases), own, exact.results)
     except Exception as error:
         if stream is not None:
             stream.undo()
@@ -108,7 +99,3 @@ def _compared_stream(
         raise BackboneError(f"the stream fails with {described(error)}") from error
     stream.spec = replace(stream.spec, prefix_refusal=plain.spec.prefix_refusal)
     return stream
-
-
-def _is_quantised(model: PreTrainedModel) -> bool:
-    return getattr(model, "hf_quantizer", None) is not None or hasattr(model.config, "quantization_config")

@@ -77,15 +77,26 @@ class Patch:
             self.model.set_attn_implementation(self._attention)
 
 
+def expect_reachable(model: PreTrainedModel) -> None:
+    """Refuse a model whose attention the plan cannot reach.
+
+    Raises:
+        BackboneError: why it cannot.
+    """
+    if not isinstance(model, BloomForCausalLM) and not model._supports_attention_backend:
+        raise BackboneError("it does not use transformers' attention interface")
+    if layers_of(model) is model:
+        raise BackboneError("its language-model head is not apart from its layers")
+
+
 def patch(model: PreTrainedModel) -> Patch:
     """Let the model's layers follow the plan of the stream that runs.
 
     Raises:
         BackboneError: its attention cannot be reached.
     """
+    expect_reachable(model)
     made = Patch(model)
-    if not isinstance(model, BloomForCausalLM) and not model._supports_attention_backend:
-        raise BackboneError("it does not use transformers' attention interface")
     for module in model.modules():
         if type(module) in REPLACED:
             made.replace(module, REPLACED[type(module)])
@@ -96,6 +107,17 @@ def patch(model: PreTrainedModel) -> Patch:
     if type(model) is LlamaForCausalLM:
         made.replace(cast(LlamaDecoderLayer, model.model.layers[-1]), _last_llama_layer)
     return made
+
+
+def keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep quantised layers that rewrite their weights for inference from doing so.
+
+    In eval mode bitsandbytes packs 4-bit weights in the first pass without gradients, on some
+    processors, and from then on no gradient reaches the layer's input. It computes the same in training mode.
+    """
+    for module in model.modules():
+        if type(module).__module__.startswith("bitsandbytes."):
+            module.train()
 
 
 def is_verified(model: PreTrainedModel) -> bool:

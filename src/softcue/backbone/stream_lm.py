@@ -59,8 +59,6 @@ class StreamLM(Backbone):
         fp32_sums: bool = True,
     ) -> None:
         super().__init__(model, tokenizer)
-        if families.layers_of(model) is model:
-            raise BackboneError("its language-model head is not apart from its layers")
         self._patch, self._fp32_sums = families.patch(model), fp32_sums
         self._embed_words = embedding_of(model)
         self.contexts = StaticContexts(self._context)

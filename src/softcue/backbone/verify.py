@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from softcue.backbone.base import Backbone
+from softcue.backbone.probes import described
 from softcue.contracts import BackboneSpec, Batch, Choices, Ids, PaddedRows, PromptBank
 from softcue.errors import BackboneError
 
@@ -83,20 +84,46 @@ def results(lm: Backbone, cases: Mapping[str, Case]) -> dict[str, Tensor]:
     return found
 
 
-def exact_dtype(spec: BackboneSpec) -> torch.dtype:
-    """What results are compared in: float64, in which rounding hides no difference, or fp32."""
-    return torch.float64 if spec.num_parameters < LARGE else torch.float32
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a model's own forward gives for some cases, in the widest type that it runs in."""
+
+    dtype: torch.dtype
+    cases: Mapping[str, Case]
+    results: Results
 
 
-def expect_equal(ours: Results, expected: Results, dtype: torch.dtype) -> None:
-    """Compare results that were computed in `dtype`, one of `exact_dtype`.
+def reference(lm: Backbone) -> Reference:
+    """Run a model's own cases: in float64, in which rounding hides no difference, or in fp32.
+
+    Raises:
+        BackboneError: it runs in neither.
+    """
+    for dtype in (torch.float64, torch.float32):
+        if dtype == torch.float64 and lm.spec.num_parameters >= LARGE:
+            continue
+        try:
+            with in_dtype(lm.model, dtype):
+                cases = cases_for(lm.spec)
+                found = Reference(dtype=dtype, cases=cases, results=results(lm, cases))
+        except Exception as error:  # noqa: BLE001 - whatever a family raises, such as experts without float64
+            failure = f"its own forward fails in {dtype} ({described(error)})"
+        else:
+            if all(values.isfinite().all() for values in found.results.values()):
+                return found
+            failure = f"its own forward gives numbers that are not finite in {dtype}"
+    raise BackboneError(failure)
+
+
+def expect_equal(ours: Results, expected: Reference) -> None:
+    """Compare results with those of the model's own forward, both computed in the same type.
 
     Raises:
         BackboneError: which differ, and by how much.
     """
-    for name, values in expected.items():
+    for name, values in expected.results.items():
         difference = float((ours[name] - values).abs().max() / values.abs().max())
-        rounded = dtype == torch.float32 and name.startswith("gradients")
+        rounded = expected.dtype == torch.float32 and name.startswith("gradients")
         if not difference <= (FP32_GRADIENT_TOLERANCE if rounded else TOLERANCE):
             raise BackboneError(f"{name} would be {difference:.1g} away from those of its own forward")
 
