@@ -138,6 +138,7 @@ def in_front() -> list[list[int]]:
 
 
 def _difference(ours: Tensor, expected: Tensor) -> float:
+    ours, expected = ours.detach(), expected.detach()
     return float((ours - expected).abs().max() / expected.abs().max())
 
 

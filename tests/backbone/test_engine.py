@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
@@ -68,6 +69,12 @@ def test_an_engine_that_cannot_run_a_model_is_refused_with_the_reason() -> None:
         load(tiny("llama"), engine="fast")
 
 
+def test_a_model_is_compared_where_no_gradients_are_taken_too() -> None:
+    with torch.no_grad():
+        assert load(tiny("cohere")).engine == "stream"
+        assert load(tiny("gpt_oss")).engine == "plain"
+
+
 def test_a_model_whose_tokens_see_later_ones_is_refused() -> None:
     with pytest.raises(BackboneError, match="lets tokens see those after them"):
         load(tiny("bert", is_decoder=False))
@@ -85,6 +92,32 @@ def test_a_model_whose_gradient_is_lost_on_its_way_is_refused() -> None:
         if isinstance(module, GradientCheckpointingLayer):
             module.register_forward_hook(lambda _, __, states: states.detach())
     with pytest.raises(BackboneError, match="gives its input no gradient, or a wrong one, on cpu"):
+        load(model)
+
+
+class Negated(torch.autograd.Function):
+    """What a quantised layer with a wrong backward pass might do."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor) -> Tensor:
+        return states.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return -gradients[0]
+
+
+# What torch leaves untyped, with its type.
+negated: Callable[[Tensor], Tensor] = Negated.apply
+
+
+def test_a_quantised_model_with_a_wrong_gradient_is_refused() -> None:
+    model = tiny("llama")
+    model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    assert load(model).engine == "plain"
+    layer = next(module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+    layer.register_forward_hook(lambda _, __, states: negated(states))
+    with pytest.raises(BackboneError, match="gives its input no gradient, or a wrong one"):
         load(model)
 
 

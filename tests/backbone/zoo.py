@@ -133,7 +133,7 @@ SMALL_STEPS = frozenset(
     {"bailing_hybrid", "olmo_hybrid", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"}
     | {"gemma4_text", "gemma4_unified_text"}
 )
-"""Families that amplify rounding: their weights are spread half as wide."""
+"""Families that amplify rounding: their weights are spread a quarter as wide."""
 
 
 def tiny(family: str, **settings: Any) -> PreTrainedModel:
@@ -149,7 +149,7 @@ def tiny(family: str, **settings: Any) -> PreTrainedModel:
         raise ValueError(f"{family} has {size:,} parameters")
     torch.manual_seed(0)
     model = _from_config(config)
-    spread = 0.1 if family in SMALL_STEPS else 0.2
+    spread = 0.05 if family in SMALL_STEPS else 0.2
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

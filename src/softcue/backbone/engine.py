@@ -23,6 +23,7 @@ EngineSetting = Literal["auto", "stream", "plain"]
 log = logging.getLogger(__name__)
 
 
+@torch.enable_grad()
 def make_backbone(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, name: str, engine: str
 ) -> Backbone:

@@ -89,7 +89,8 @@ def embedding_scale(model: PreTrainedModel) -> float:
 def check_gradients(model: PreTrainedModel, embed: Embed) -> None:
     """Refuse a model whose backward pass does not reach its input: no prompt could learn in it.
 
-    The gradient of a log-probability is held against the difference that a step along it makes.
+    Where quantised layers bring a backward pass of their own, the gradient of a log-probability is held
+    against the difference that a step along it makes.
     """
     vectors_1TD = embed(_ids(model)).detach().requires_grad_()
     token = int(_log_probs(model, inputs_embeds=vectors_1TD)[0, -1].argmax())
@@ -98,21 +99,29 @@ def check_gradients(model: PreTrainedModel, embed: Embed) -> None:
         output = cast(ModelOutput, model(inputs_embeds=at_1TD, use_cache=False))
         return output.logits[0, -1].float().log_softmax(-1)[token]
 
-    gradient, size = None, 0.0
-    if (value := score(vectors_1TD)).requires_grad:
-        (gradient,) = torch.autograd.grad(value, vectors_1TD)
-        size = float(gradient.float().norm())
-    if gradient is not None and size > 0:
-        length = (0.05 if is_quantised(model) else 0.01) * float(vectors_1TD.detach().float().norm())
-        step_1TD = (gradient.float() * (length / size)).to(vectors_1TD.dtype)
-        with torch.no_grad():
-            change = float(score(vectors_1TD + step_1TD) - score(vectors_1TD - step_1TD))
-        if 1 / 3 < change / (2 * length * size) < 3:
+    value = score(vectors_1TD.clone())
+    if value.requires_grad:
+        (gradient_1TD,) = torch.autograd.grad(value, vectors_1TD)
+        if gradient_1TD.any() and not is_quantised(model):
+            return
+        if _is_slope(gradient_1TD.float(), score, vectors_1TD.detach()):
             return
     raise BackboneError(
         f"{type(model).__name__} gives its input no gradient, or a wrong one, on {model.device.type}: no "
         "prompt could learn in it. Load it in another precision or quantisation, or on another device."
     )
+
+
+def _is_slope(gradient_1TD: Tensor, score: Callable[[Tensor], Tensor], at_1TD: Tensor) -> bool:
+    size, length = float(gradient_1TD.norm()), float(at_1TD.float().norm())
+    # A short step where numbers are exact; a longer one where they are rounded.
+    for share in (0.001, 0.01, 0.05) if size > 0 else ():
+        step_1TD = (gradient_1TD * (share * length / size)).to(at_1TD.dtype)
+        with torch.no_grad():
+            change = float(score(at_1TD + step_1TD) - score(at_1TD - step_1TD))
+        if 1 / 3 < change / (2 * share * length * size) < 3:
+            return True
+    return False
 
 
 def counts_positions_from_0(model: PreTrainedModel, embed: Embed) -> bool:
@@ -256,8 +265,10 @@ def _ids(model: PreTrainedModel) -> Tensor:
 
 
 def _forward(model: PreTrainedModel, **arguments: object) -> ModelOutput:
+    # Copies, as some families scale their input in place.
+    copies = {name: value.clone() for name, value in arguments.items() if isinstance(value, Tensor)}
     with torch.no_grad():
-        return cast(ModelOutput, model(**{"use_cache": False, **arguments}))
+        return cast(ModelOutput, model(**{"use_cache": False, **arguments, **copies}))
 
 
 def _log_probs(model: PreTrainedModel, **arguments: object) -> Tensor:
