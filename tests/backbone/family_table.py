@@ -203,7 +203,8 @@ def page() -> str:
         + "\n".join(refused)
         + "\n\n## Not tried\n\nNo tiny model of these was made: "
         + ", ".join(untried)
-        + ". They are compared with their own forward when they are loaded, as any other.\n"
+        + ". Models that also see or hear are not in the table either. All of them are compared with their "
+        "own forward when they are loaded.\n"
     )
 
 
