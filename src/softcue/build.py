@@ -38,11 +38,11 @@ def build_data(settings: DictConfig) -> PromptData | MixedData:
     """The rows of the task, or of several, under the prompt's layout; not yet read."""
     data = settings.data
     if "tasks" not in data:
-        return _task_data(settings, data, prompt=0)
+        return _task_data(settings, data, data, prompt=0)
     return MixedData(
         name=data.name,
         tasks={
-            str(name): _task_data(settings, node, prompt=prompt)
+            str(name): _task_data(settings, data, node, prompt=prompt)
             for prompt, (name, node) in enumerate(data.tasks.items())
         },
         temperature=data.temperature,
@@ -53,15 +53,16 @@ def build_data(settings: DictConfig) -> PromptData | MixedData:
     )
 
 
-def _task_data(settings: DictConfig, data: DictConfig, *, prompt: int) -> PromptData:
+def _task_data(settings: DictConfig, data: DictConfig, task: DictConfig, *, prompt: int) -> PromptData:
+    """A task's rows; how they become batches is the same for all tasks of `data`."""
     return PromptData(
-        source=_make(data.source),
-        task=build_task(data),
+        source=_make(task.source),
+        task=build_task(task),
         layout=settings.prompt.layout,
         splitter=_make(settings.split),
         batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
-        max_length=data.max_length,
+        max_length=task.max_length,
         padding=data.padding,
         order=data.order,
         seed=settings.seed,

@@ -24,7 +24,7 @@ from softcue.errors import ConfigError, TrainingError
 from softcue.metrics import LabelMetrics, mean_metrics
 from softcue.objectives import BatchLoss, Objective, Scoring
 from softcue.predictions import predict_batch
-from softcue.resume import RandomStream
+from softcue.resume import step_generator
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
@@ -50,7 +50,7 @@ class PromptModule(LightningModule):
     ) -> None:
         super().__init__()
         self.lm = lm
-        self.random_stream = RandomStream(seed)
+        self.seed = seed
         self.window_weight = 0.0
         """Loss units of the batches whose gradients are summed for the next update."""
         self.prompt = prompt
@@ -79,14 +79,15 @@ class PromptModule(LightningModule):
             )
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.objective(self.lm, self.bank(), batch, self.scoring)
+        loss = self.objective(self.lm, self.bank_at(self.global_step), batch, self.scoring)
         self._expect_finite(loss.mean, "the loss")
         self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
         return self.add_loss(loss)
 
-    def bank(self) -> PromptBank:
-        """The prompts in training; dropout draws from the run's own random numbers."""
-        with self.random_stream.use(self.device):
+    def bank_at(self, step: int) -> PromptBank:
+        """The prompts in training, with the dropout that the run draws in this step."""
+        device = next(self.prompt.parameters()).device
+        with step_generator(self.seed, step, device):
             return cast(PromptBank, self.prompt())
 
     def add_loss(self, loss: BatchLoss) -> Tensor:
@@ -110,12 +111,6 @@ class PromptModule(LightningModule):
             if parameter.grad is not None:
                 parameter.grad.mul_(trainer.accumulate_grad_batches / weight)
         self.window_weight = 0.0
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["random_stream"] = self.random_stream.state
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.random_stream.state = checkpoint["random_stream"]
 
     def on_train_epoch_end(self) -> None:
         # Weighted by label tokens: a mean of batch means would count a short last batch too much.

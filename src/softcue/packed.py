@@ -50,7 +50,7 @@ class PackedModule(LightningModule):
     def training_step(self, batches: list[Batch], _: int) -> Tensor:
         running = [at for at in range(len(batches)) if at not in self.failures]
         first = self._members[0]
-        bank = PromptBank.joined([self._members[at].bank() for at in running])
+        bank = PromptBank.joined([self._members[at].bank_at(self.global_step) for at in running])
         together = Batch.joined(
             [
                 replace(batches[at], prompt_B=torch.full_like(batches[at].prompt_B, place))
@@ -103,13 +103,10 @@ class PackedModule(LightningModule):
             "names": self.names,
             "failures": {at: str(error) for at, error in self.failures.items()},
             "curves": self.curves,
-            "random_streams": [member.random_stream.state for member in self._members],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curves = checkpoint["packed"]["curves"]
-        for member, state in zip(self._members, checkpoint["packed"]["random_streams"], strict=True):
-            member.random_stream.state = state
         for at, message in checkpoint["packed"]["failures"].items():
             self._stop(at, TrainingError(message))
 

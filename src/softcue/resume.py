@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from torch import Tensor
 
 from softcue.runs.atomic import atomic_path
 
@@ -74,30 +73,21 @@ class LastState(Checkpoint):
             checkpoint["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
-class RandomStream:
-    """Random numbers of a run's own, which it draws alike alone and beside others in one process."""
+@contextmanager
+def step_generator(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """While this is open, torch draws what a run of this seed draws in this step, and nothing else moves on.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.state: dict[str, Tensor] = {}
-
-    @contextmanager
-    def use(self, device: torch.device) -> Iterator[None]:
-        """While this is open, torch draws from this stream, on the CPU and on `device`."""
-        cuda = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            if self.state:
-                torch.set_rng_state(self.state["cpu"])
-            else:
-                torch.default_generator.manual_seed(self.seed)
-            if "cuda" in self.state:
-                torch.cuda.set_rng_state(self.state["cuda"], device)
-            elif cuda:
-                torch.cuda.manual_seed(self.seed)
-            yield
-            self.state = {"cpu": torch.get_rng_state()}
-            if cuda:
-                self.state["cuda"] = torch.cuda.get_rng_state(device)
+    So a run draws the same alone and beside others in one process, after it was killed, in every process
+    and in every batch of a step.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
+        # Torch takes 32 bits of a seed, into which the two numbers are mixed.
+        own = int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
+        torch.default_generator.manual_seed(own)
+        if cuda:
+            torch.cuda.manual_seed(own)
+        yield
 
 
 def save(trainer: Trainer, path: Path) -> None:

@@ -31,13 +31,21 @@ def updated(compose: Compose, tmp_path: Path, *overrides: str) -> Tensor:
     return after - before
 
 
-@pytest.mark.parametrize("objective", ["language_model", "choice"])
-@pytest.mark.parametrize("clip", ["1.0", "null"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ["objective=language_model", "trainer.gradient_clip_val=1.0"],
+        ["objective=language_model", "trainer.gradient_clip_val=null"],
+        ["objective=choice", "trainer.gradient_clip_val=1.0"],
+        ["prompt=p_tuning_lstm", "prompt.method.dropout=0.3", "optimizer.lr=0.001"],
+    ],
+    ids=["clipped", "not clipped", "choice", "dropout"],
+)
 def test_accumulated_gradients_equal_the_large_batch(
-    compose: Compose, tmp_path: Path, objective: str, clip: str
+    compose: Compose, tmp_path: Path, case: list[str]
 ) -> None:
     """20 rows: two windows of two batches of 4 and one window of a single batch; labels of unequal length."""
-    common = [f"objective={objective}", "split.num_train=20", f"trainer.gradient_clip_val={clip}"]
+    common = [*case, "split.num_train=20"]
     # Its second moments start at 0, where Adam's sign would turn rounding into a step.
     common += [
         "optimizer=adafactor",
