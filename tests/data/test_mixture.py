@@ -116,6 +116,17 @@ def test_order_and_workers_are_those_of_the_settings(tokenizer: PreTrainedTokeni
         topics("data.order=sorted")
 
 
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_batches_are_padded_as_the_settings_say(tokenizer: PreTrainedTokenizerFast, padding: str) -> None:
+    data = topics(f"data.padding={padding}", "data.batch_size=3")
+    data.encode(tokenizer, max_positions=512, padded=True)
+    batches: list[Batch] = list(data.train_dataloader())
+    widths = {batch.padded.width for batch in batches if batch.padded is not None}
+    longest = {max(map(len, batch.rows)) for batch in batches}
+    assert (widths == longest) == (padding == "longest")
+    assert len(widths) == 1 or padding == "longest"
+
+
 def test_what_makes_no_mixture_is_refused() -> None:
     with pytest.raises(ConfigError, match="temperature is 0"):
         topics("data.temperature=0")

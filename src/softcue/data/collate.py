@@ -25,14 +25,15 @@ class Row:
     row: int
 
 
+BatchWidth = Literal["longest"] | int | None
+"""The longest row of the batch, or a fixed number of positions; None leaves rows unpadded."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Joins rows to a batch, padded on the left for an engine that asks for it.
+    """Joins rows to a batch, padded on the left to `width` for an engine that asks for it."""
 
-    `width` is the longest of the batch, or a fixed number of positions; None leaves rows unpadded.
-    """
-
-    width: Literal["longest"] | int | None
+    width: BatchWidth
 
     def __call__(self, rows: Sequence[Row]) -> Batch:
         """One batch, its rows in the given order."""

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Choices
-from softcue.data.collate import Collator, EpochShuffle, LengthGrouping, Row
+from softcue.data.collate import BatchWidth, Collator, EpochShuffle, LengthGrouping, Row
 from softcue.data.encode import Encoder, Kind
 from softcue.data.pool import Pool, Source
 from softcue.data.splits import Parts, Splitter
@@ -188,6 +188,11 @@ class PromptData(LightningDataModule):
         """A part's batches, rows of similar length together; `Batch.row_B` says which row is which."""
         rows = sorted(self._rows[part], key=lambda row: len(row.ids))
         return self._loader(rows, batch_size=self._eval_batch_size, sampler=None) if rows else []
+
+    @property
+    def batch_width(self) -> BatchWidth:
+        """Positions to which batches are padded."""
+        return self._encoded_collator.width
 
     @property
     def _loaded_pool(self) -> Pool:

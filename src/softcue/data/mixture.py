@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerFast
 
-from softcue.data.collate import Collator, EpochShuffle, LengthGrouping, Row
+from softcue.data.collate import BatchWidth, Collator, EpochShuffle, LengthGrouping, Row
 from softcue.data.datamodule import PARTS, Order, Part, PromptData, check_order, length_grouping
 from softcue.data.encode import Kind
 from softcue.data.template import Template
@@ -91,7 +91,6 @@ class MixedData(LightningDataModule):
 
     def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
         """Make rows of ids of every task."""
-        self._padded = padded
         for task in self._tasks.values():
             task.encode(tokenizer, max_positions, padded=padded)
 
@@ -125,9 +124,15 @@ class MixedData(LightningDataModule):
             cast(Dataset[Row], rows),
             batch_size=self._batch_size,
             sampler=sampler.join(self.trainer, batch_size=self._batch_size),
-            collate_fn=Collator(width="longest" if self._padded else None),
+            collate_fn=Collator(width=self._width()),
             num_workers=self._num_workers,
         )
+
+    def _width(self) -> BatchWidth:
+        """That of the tasks' own batches; the widest, where each is fixed."""
+        widths = [task.batch_width for task in self._tasks.values()]
+        fixed = [width for width in widths if isinstance(width, int)]
+        return max(fixed) if fixed else widths[0]
 
     def val_dataloader(self) -> list[DataLoader[Row]]:
         """Validation batches, task by task; an empty list without validation rows."""
