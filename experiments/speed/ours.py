@@ -10,12 +10,13 @@ from torch import Generator
 
 from softcue.backbone.base import Backbone
 from softcue.contracts import Batch, Choices, SoftPrompt
-from softcue.objectives import LanguageModelLoss, Scoring
-from softcue.predictions import predict_batch
+from softcue.evaluation.predictions import predict_batch
+from softcue.evaluation.scoring import Scoring
 from softcue.prompts.initialisers import RandomNormal, SampledVocabulary
 from softcue.prompts.p_tuning import PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
+from softcue.training.objectives import LanguageModelLoss
 
 SUM = Scoring(per_token=False)
 

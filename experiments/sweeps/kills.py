@@ -33,8 +33,8 @@ CASES = {
     "multitask": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=12"],
     "suffix": ["prompt=prompt_tuning_suffix"],
     "suffix, contexts recomputed": ["prompt=prompt_tuning_suffix", "cache.budget_gb=0", "seed=1"],
-    "joint": ["prompt=p_tuning", "packed.seed=[0,1]"],
-    "joint, with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.1", "packed.seed=[0,1]"],
+    "joint": ["prompt=p_tuning", "joint.seed=[0,1]"],
+    "joint, with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.1", "joint.seed=[0,1]"],
 }
 COMMON = [
     "experiment=quickstart",
@@ -58,7 +58,7 @@ def start(overrides: list[str]) -> subprocess.Popen[bytes]:
 def steps_done(root: Path) -> int:
     """Rows of the curves below a folder, and steps of the state that runs trained together keep."""
     rows = sum(len(path.read_text().splitlines()) for path in root.glob("*/metrics.csv"))
-    states = [torch.load(path, weights_only=True) for path in root.glob("*/packed.ckpt")]
+    states = [torch.load(path, weights_only=True) for path in root.glob("*/joint.ckpt")]
     return rows + sum(int(state["global_step"]) for state in states)
 
 

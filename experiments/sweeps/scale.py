@@ -26,12 +26,12 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
+from softcue.plan import folder_of
 from softcue.report.table import comparison_rows
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder, list_records
 from softcue.sweep.jobs import Jobs
-from softcue.train import folder_of
 
 HERE = Path(__file__).parent
 RECORD = next((HERE.parent / "quickstart").glob("runs/*/record.json"))

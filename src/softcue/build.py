@@ -25,11 +25,11 @@ from softcue.data.mixture import MixedData
 from softcue.data.task import Task
 from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
-from softcue.learners import Learner, PromptLearner, TextBaseline
-from softcue.module import PromptModule
-from softcue.objectives import Scoring
-from softcue.resume import LastState
+from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
+from softcue.training.learners import Learner, PromptLearner, TextBaseline
+from softcue.training.module import PromptModule
+from softcue.training.resume import LastState
 
 log = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ def expect_one_process(settings: DictConfig) -> None:
         )
 
 
-def build_pack_trainer(settings: DictConfig, path: Path) -> Trainer:
+def build_joint_trainer(settings: DictConfig, path: Path) -> Trainer:
     """The Trainer of several runs that train together; what each would log alone, it logs afterwards.
 
     `path` is where it keeps the state that they go on from.

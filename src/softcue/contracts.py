@@ -114,7 +114,7 @@ class PromptBank:
         return (0,) * self.num_prompts if self.keys_TLHPK is None else self.num_virtual_tokens
 
     @classmethod
-    def joined(cls, banks: Sequence[PromptBank], *, vote: Vote | None = None) -> PromptBank:
+    def concat(cls, banks: Sequence[PromptBank], *, vote: Vote | None = None) -> PromptBank:
         """The prompts of several banks of one form, one after another, whatever their lengths."""
         lengths = [length for bank in banks for length in bank.num_virtual_tokens]
         uneven = len(set(lengths)) > 1
@@ -196,7 +196,7 @@ class SoftPrompt(nn.Module, ABC):
         """The parameters as an optimizer takes them; a group may bring a learning rate of its own."""
         return [{"params": list(self.parameters())}]
 
-    def factors(self) -> dict[str, Tensor]:
+    def extra_state(self) -> dict[str, Tensor]:
         """What a later run may start from beside the bank; most methods have nothing more."""
         return {}
 
@@ -271,14 +271,14 @@ class Batch:
         assert min(targets) >= 0, "an unlabelled row has no target"
         return tuple((choices[target],) for choices, target in zip(self.choices, targets, strict=True))
 
-    def of_members(self, count: int) -> Batch:
+    def repeat_for_members(self, count: int) -> Batch:
         """Every row `count` times, once for each of the first `count` prompts: row by row."""
         repeated = self.select([row for row in range(len(self)) for _ in range(count)])
         own_prompts = torch.arange(count, device=self.prompt_B.device).repeat(len(self))
         return replace(repeated, prompt_B=own_prompts)
 
     @classmethod
-    def joined(cls, batches: Sequence[Batch]) -> Batch:
+    def concat(cls, batches: Sequence[Batch]) -> Batch:
         """The rows of several batches."""
         rows = tuple(row for batch in batches for row in batch.rows)
         widths = [batch.padded.width for batch in batches if batch.padded is not None]

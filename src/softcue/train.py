@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
-from typing import Any, cast
 
 import hydra
 import joblib
 import torch
 from lightning import seed_everything
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from softcue.backbone.load import resolve_dtype
 from softcue.build import (
-    build_data,
+    build_joint_trainer,
     build_learner,
-    build_pack_trainer,
     build_prompt_learner,
     build_prompted_backbone,
     expect_one_process,
-    expect_possible,
 )
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
-from softcue.data.datamodule import PARTS, Part, PromptData
-from softcue.data.mixture import MixedData
-from softcue.errors import ConfigError, PrunedError, SoftcueError, TrainingError
-from softcue.learners import Learner, PromptLearner, fit_packed, last_states
-from softcue.runs.identity import run_id
+from softcue.errors import PrunedError, TrainingError
+from softcue.inspect.row import show
+from softcue.plan import Run, members, parts_to_score, prepare, should_run
 from softcue.runs.store import RunFolder
-from softcue.session import Session
-from softcue.show import show
+from softcue.training.learners import Learner, PromptLearner, fit_jointly, last_states
+from softcue.training.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +38,12 @@ LOCK_S = 1.0
 """Seconds to wait for a run that another process may only be looking at."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run before it starts: its config, its rows and where it belongs."""
-
-    settings: DictConfig
-    data: PromptData | MixedData
-    folder: RunFolder
-
-
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="train")
 @run_app
 def main(settings: DictConfig) -> None:
     """The Hydra app."""
-    if any(settings.packed.values()):
-        train_packed(settings)
+    if any(settings.joint.values()):
+        train_jointly(settings)
     else:
         train(settings)
 
@@ -80,10 +61,10 @@ def train(settings: DictConfig) -> RunFolder:
         # A further process of a distributed run trains its share; the first one records and scores.
         _start(settings)
         build_learner(settings, run.data).fit(run.folder.checkpoint_path)
-    elif is_left(run):
+    elif should_run(run):
         with run.folder.lock(wait_s=LOCK_S):
             # Another process may have run it since.
-            if is_left(run):
+            if should_run(run):
                 with suppress(PrunedError):
                     _run(run)
     return run.folder
@@ -98,7 +79,7 @@ def _run(run: Run) -> None:
         _score_and_ship(session, learner)
 
 
-def train_packed(settings: DictConfig) -> list[RunFolder]:
+def train_jointly(settings: DictConfig) -> list[RunFolder]:
     """Train several runs in one pass; each leaves the record it would have left alone.
 
     A pass that was cut off goes on, as do runs that were cut off while they were scored after it.
@@ -108,7 +89,7 @@ def train_packed(settings: DictConfig) -> list[RunFolder]:
     """
     runs = [prepare(member) for member in members(settings)]
     expect_one_process(settings)
-    left = [run for run in runs if is_left(run)]
+    left = [run for run in runs if should_run(run)]
     if not left:
         return [run.folder for run in runs]
     _start(settings)
@@ -138,9 +119,9 @@ def _train_pack(pack: Sequence[tuple[Session, PromptLearner]]) -> list[tuple[Ses
     if not pack:
         return []
     folders = [session.folder for session, _ in pack]
-    trainer = build_pack_trainer(pack[0][0].settings, folders[0].pack_path)
+    trainer = build_joint_trainer(pack[0][0].settings, folders[0].joint_path)
     began = time.perf_counter()
-    outcomes = fit_packed([learner for _, learner in pack], folders, trainer)
+    outcomes = fit_jointly([learner for _, learner in pack], folders, trainer)
     seconds = time.perf_counter() - began + sum(state.seconds_before for state in last_states(trainer))
     diverged = []
     for (session, learner), outcome in zip(pack, outcomes, strict=True):
@@ -148,60 +129,8 @@ def _train_pack(pack: Sequence[tuple[Session, PromptLearner]]) -> list[tuple[Ses
             diverged.append((session, outcome))
         else:
             session.trained(learner, outcome, seconds=seconds / len(pack))
-    folders[0].pack_path.unlink(missing_ok=True)
+    folders[0].joint_path.unlink(missing_ok=True)
     return diverged
-
-
-def members(settings: DictConfig) -> list[DictConfig]:
-    """The configs of packed runs: every seed with every learning rate, as they would be alone."""
-    seeds = settings.packed.seed or [settings.seed]
-    rates = settings.packed.learning_rate or [settings.optimizer.lr]
-    configs = []
-    for seed, rate in product(seeds, rates):
-        config = copy.deepcopy(settings)
-        config.seed, config.optimizer.lr = seed, rate
-        config.packed.seed = config.packed.learning_rate = None
-        configs.append(config)
-    return configs
-
-
-def prepare(settings: DictConfig) -> Run:
-    """Check what was given, read the rows, and name the run's folder.
-
-    A run that cannot even be prepared leaves a record that says why, where it would have been.
-    """
-    complete_settings(settings)
-    data = build_data(settings)
-    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
-    folder = folder_of(resolved, fingerprint_of(data))
-    settings.paths.run = str(folder.path)
-    try:
-        data.load()
-        expect_possible(settings, data)
-    except SoftcueError as error:
-        if not (settings.dry or settings.show):
-            Session(folder, settings, data).refuse(error)
-        raise
-    return Run(settings=settings, data=data, folder=folder)
-
-
-def fingerprint_of(data: PromptData | MixedData) -> str:
-    """The content of the rows, or "unknown" if they cannot be read."""
-    with suppress(SoftcueError):
-        data.read()
-    return data.fingerprint
-
-
-def is_left(run: Run) -> bool:
-    """Whether there is anything to run, and a line that says so if there is not."""
-    if run.folder.is_complete:
-        log.info("%s is complete: nothing to do", run.folder.path)
-        return False
-    if run.settings.dry:
-        counts = ", ".join(f"{len(run.data.ids(part))} {part} rows" for part in PARTS)
-        log.info("%s would run: %s", run.folder.path, counts)
-        return False
-    return True
 
 
 def _start(settings: DictConfig) -> None:
@@ -222,31 +151,6 @@ def use_threads(count: int | None) -> None:
         return
     # torch counts the machine's cores, and in a container with a share of them starts too many threads.
     torch.set_num_threads(count or joblib.cpu_count(only_physical_cores=True))
-
-
-def complete_settings(settings: DictConfig) -> None:
-    """Name every setting that has no default and was not given; settle what the machine decides."""
-    missing = sorted(OmegaConf.missing_keys(settings))
-    if missing:
-        raise ConfigError(f"{missing[0]} has no default; give it as {missing[0]}=... (missing: {missing}).")
-    settings.backbone.dtype = settled_dtype(settings.backbone.dtype)
-
-
-def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:
-    """Where the run of these resolved settings belongs, named by what determines its result."""
-    name = run_id(method=settings["prompt"]["name"], settings=settings, data_fingerprint=fingerprint)
-    return RunFolder(Path(settings["paths"]["runs"]), name)
-
-
-def settled_dtype(name: str) -> str:
-    """The number type, where `auto` leaves it to the machine."""
-    return str(resolve_dtype(name)).removeprefix("torch.")
-
-
-def parts_to_score(settings: DictConfig, data: PromptData | MixedData) -> list[Part]:
-    """The parts that have rows, the unlabelled one only if asked for."""
-    wanted = [part for part in PARTS if part != "unlabelled" or settings.predict_unlabelled]
-    return [part for part in wanted if data.ids(part)]
 
 
 def _quiet() -> None:

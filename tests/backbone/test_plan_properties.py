@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Choices, PromptBank
-from softcue.objectives import LanguageModelLoss, Scoring
+from softcue.evaluation.scoring import Scoring
+from softcue.training.objectives import LanguageModelLoss
 from tests.tiny import (
     FAMILIES,
     HIDDEN,

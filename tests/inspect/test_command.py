@@ -12,12 +12,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from softcue.finished import load
 from softcue.inspect.__main__ import main
 from softcue.inspect.plot import draw
 from softcue.inspect.reading import Neighbour, read
 from softcue.inspect.render import markdown, terminal_text
 from softcue.inspect.tables import Table
+from softcue.trained import load
 from tests.inspect.conftest import TrainFast
 
 Inspect = Callable[..., str]

@@ -12,16 +12,16 @@ from torch.nn.functional import cosine_similarity
 from softcue.build import build_prompt
 from softcue.contracts import PromptBank
 from softcue.errors import ConfigError, RunError
-from softcue.finished import FinishedPrompt, load
+from softcue.formats.prompt_file import load_bank
 from softcue.inspect.measures import Drift
 from softcue.inspect.reading import Embeddings, Prefix, Reading, read
-from softcue.prompts.saved import load_bank
+from softcue.trained import TrainedPrompt, load
 from tests.inspect.conftest import TrainFast
 
 METHODS = ["p_tuning_lstm", "prefix_tuning", "prefix_tuning_projected"]
 
 
-def reading(finished: FinishedPrompt, prompt: int = 0) -> Reading:
+def reading(finished: TrainedPrompt, prompt: int = 0) -> Reading:
     return read(finished, prompt=prompt, num_nearest=5, num_rows=3)
 
 
@@ -33,7 +33,7 @@ def drifts(of: Reading) -> list[Drift]:
     return [drift for drift in found if drift is not None]
 
 
-def start_of(finished: FinishedPrompt) -> PromptBank:
+def start_of(finished: TrainedPrompt) -> PromptBank:
     with torch.no_grad():
         bank: PromptBank = build_prompt(finished.settings, finished.lm.spec, finished.template)().detach()
     return bank

@@ -17,9 +17,9 @@ import torch
 
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.errors import ConfigError, RunError
-from softcue.export import expect_free, load_all, peft_files, write_folder
-from softcue.finished import load
+from softcue.export.__main__ import expect_free, load_all, peft_files, write_folder
 from softcue.train import train
+from softcue.trained import load
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
 from tests.tiny import batch_of, score_classes

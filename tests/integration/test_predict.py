@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_dir
 
 from softcue.configs import CONFIG_PATH
 from softcue.errors import DataError, RunError
-from softcue.finished import load
-from softcue.predict import predict_table
+from softcue.predict.__main__ import predict_table
 from softcue.train import train
+from softcue.trained import load
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
 

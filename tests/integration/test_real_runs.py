@@ -18,9 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from softcue.build import build_backbone, build_data, build_prompt
 from softcue.contracts import Batch
 from softcue.errors import TrainingError
-from softcue.objectives import Scoring
-from softcue.predictions import predict
-from softcue.prompts.saved import load_bank
+from softcue.evaluation.predictions import predict
+from softcue.evaluation.scoring import Scoring
+from softcue.formats.prompt_file import load_bank
 from softcue.runs.store import RunFolder
 from softcue.train import train
 
@@ -162,7 +162,7 @@ def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: 
     curve = pd.read_csv(folder.path / "metrics.csv").dropna(subset=["validation/loss"])
     best = curve["validation/loss"].min()
     assert record.training.best_value == pytest.approx(best)
-    nats = pd.read_parquet(folder.predictions_path("validation"))["nats"]
+    nats = pd.read_parquet(folder.predictions_path("validation"))["nll"]
     num_label_tokens = pd.read_parquet(folder.predictions_path("validation"))["label"].map(
         {"complaint": 1, "no complaint": 2}
     )

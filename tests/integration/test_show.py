@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from softcue.build import build_data, build_prompted_backbone
 from softcue.errors import ConfigError
-from softcue.show import Token, render, tokens_of_first_row
+from softcue.inspect.row import Token, render, tokens_of_first_row
 from softcue.train import train
 
 Compose = Callable[..., DictConfig]

@@ -11,7 +11,7 @@ from softcue.backbone.stream_lm import StreamLM
 from softcue.build import build_prompt
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.template import compose
-from softcue.prompts.saved import bank_to_bytes, load_bank
+from softcue.formats.prompt_file import bank_to_bytes, load_bank
 from tests.composing import options, train_config
 from tests.tiny import batch_of, score_targets, tiny_lm
 
@@ -32,10 +32,12 @@ def finished(lm: StreamLM, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("run")
     factors = {
         "shared_PD": torch.randn(20, lm.spec.hidden_size),
-        "columns_TPr": torch.randn(1, 20, 2),
-        "rows_TrD": torch.randn(1, 2, lm.spec.hidden_size),
+        "task_cols_TPr": torch.randn(1, 20, 2),
+        "task_rows_TrD": torch.randn(1, 2, lm.spec.hidden_size),
     }
-    bank = PromptBank(embeddings_TPD=factors["shared_PD"] * (factors["columns_TPr"] @ factors["rows_TrD"]))
+    bank = PromptBank(
+        embeddings_TPD=factors["shared_PD"] * (factors["task_cols_TPr"] @ factors["task_rows_TrD"])
+    )
     about = {"layout": "[soft:20]{input}", "task": "tweets", "template": TASK, "verbalizer": "{}"}
     prompt = bank_to_bytes(bank, {"backbone": lm.spec.name, **about}, factors)
     (folder / "prompt.safetensors").write_bytes(prompt)

@@ -12,8 +12,8 @@ from softcue.build import build_prompt
 from softcue.contracts import SoftPrompt
 from softcue.data.template import compose
 from softcue.errors import ConfigError
+from softcue.formats.prompt_file import bank_to_bytes, load_bank, load_extra_state
 from softcue.prompts.multitask import MultitaskPrompt
-from softcue.prompts.saved import bank_to_bytes, load_bank, load_factors
 from tests.composing import train_config
 from tests.tiny import HIDDEN, tiny_lm
 
@@ -44,7 +44,7 @@ def trained(lm: StreamLM, folder: Path, *overrides: str) -> MultitaskPrompt:
         for parameter in prompt.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator))
     metadata = {"backbone": lm.spec.name, "layout": "[soft:4]{input}"}
-    (folder / "prompt.safetensors").write_bytes(bank_to_bytes(prompt(), metadata, prompt.factors()))
+    (folder / "prompt.safetensors").write_bytes(bank_to_bytes(prompt(), metadata, prompt.extra_state()))
     return prompt
 
 
@@ -69,7 +69,7 @@ def test_the_prompt_is_equation_one(lm: StreamLM, tmp_path: Path) -> None:
     bank_TPD = prompt().embeddings_TPD
     assert bank_TPD is not None
     for task in range(3):
-        outer_PD = torch.outer(prompt.columns_TPr[task, :, 0], prompt.rows_TrD[task, 0])
+        outer_PD = torch.outer(prompt.task_cols_TPr[task, :, 0], prompt.task_rows_TrD[task, 0])
         assert torch.allclose(bank_TPD[task], prompt.shared_PD * outer_PD)
 
 
@@ -77,7 +77,11 @@ def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: StreamLM) -> None:
     prompt = source(lm, "prompt.method.task_learning_rate=0.4")
     optimizer = torch.optim.AdamW(prompt.parameter_groups(), lr=0.3)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert [rates[id(p)] for p in (prompt.shared_PD, prompt.columns_TPr, prompt.rows_TrD)] == [0.3, 0.4, 0.4]
+    assert [rates[id(p)] for p in (prompt.shared_PD, prompt.task_cols_TPr, prompt.task_rows_TrD)] == [
+        0.3,
+        0.4,
+        0.4,
+    ]
     assert {
         group["lr"] for group in torch.optim.AdamW(source(lm).parameter_groups(), lr=0.3).param_groups
     } == {0.3}
@@ -85,9 +89,9 @@ def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: StreamLM) -> None:
 
 def test_factors_and_bank_come_back_from_one_file(lm: StreamLM, tmp_path: Path) -> None:
     prompt = trained(lm, tmp_path)
-    factors = load_factors(tmp_path / "prompt.safetensors")
-    assert factors.keys() == prompt.factors().keys()
-    assert all(torch.equal(factors[name], tensor) for name, tensor in prompt.factors().items())
+    factors = load_extra_state(tmp_path / "prompt.safetensors")
+    assert factors.keys() == prompt.extra_state().keys()
+    assert all(torch.equal(factors[name], tensor) for name, tensor in prompt.extra_state().items())
     assert load_bank(tmp_path / "prompt.safetensors")[0].num_prompts == 3
 
 
@@ -101,7 +105,7 @@ def test_a_target_starts_from_the_shared_prompt_times_the_average_or_ones(
     assert fresh is not None
     assert average is not None
     assert torch.equal(fresh[0], prompt.shared_PD)
-    mean_PD = torch.outer(prompt.columns_TPr.mean(0)[:, 0], prompt.rows_TrD.mean(0)[0])
+    mean_PD = torch.outer(prompt.task_cols_TPr.mean(0)[:, 0], prompt.task_rows_TrD.mean(0)[0])
     assert torch.allclose(average[0], prompt.shared_PD * mean_PD)
 
 

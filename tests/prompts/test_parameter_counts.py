@@ -9,12 +9,12 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, SoftPrompt
-from softcue.learners import parameters_line
 from softcue.prompts.initialisers import RandomNormal
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
 from softcue.runs.record import Parameters
+from softcue.training.learners import parameters_line
 from tests.tiny import tiny_tokenizer
 
 START = RandomNormal(std=0.1)

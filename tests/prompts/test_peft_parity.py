@@ -28,11 +28,12 @@ from softcue.backbone.base import Backbone
 from softcue.backbone.plain_lm import PlainLM
 from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, Batch, Choices, SoftPrompt
-from softcue.objectives import LanguageModelLoss, Scoring
+from softcue.evaluation.scoring import Scoring
 from softcue.prompts.initialisers import RandomNormal
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning, as_key_values
 from softcue.prompts.prompt_tuning import PromptTuning
+from softcue.training.objectives import LanguageModelLoss
 from tests.tiny import batch_of, tiny_model, tiny_tokenizer
 
 TOKENS, WIDTH = 4, 24

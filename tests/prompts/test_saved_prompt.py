@@ -12,8 +12,8 @@ from softcue.build import build_prompt
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.template import compose
 from softcue.errors import ConfigError, RunError
-from softcue.interop.peft import PeftType, adapter_files, multitask_adapter_files
-from softcue.prompts.saved import bank_to_bytes
+from softcue.formats.peft import PeftType, adapter_files, multitask_adapter_files
+from softcue.formats.prompt_file import bank_to_bytes
 from tests.composing import train_config
 from tests.tiny import HIDDEN, batch_of, score_classes, tiny_lm
 
@@ -113,18 +113,18 @@ def test_p_tuning_takes_a_saved_prompt_into_its_encoder(
 
 
 def test_a_task_of_a_multitask_adapter_is_chosen_by_its_number(lm: StreamLM, tmp_path: Path) -> None:
-    rows_TrD = torch.randn(3, 1, HIDDEN)
+    task_rows_TrD = torch.randn(3, 1, HIDDEN)
     files = multitask_adapter_files(
         shared_PD=torch.ones(TOKENS, HIDDEN),
-        columns_TPr=torch.ones(3, TOKENS, 1),
-        rows_TrD=rows_TrD,
+        task_cols_TPr=torch.ones(3, TOKENS, 1),
+        task_rows_TrD=task_rows_TrD,
         base_model="tiny/llama",
     )
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     bank = make(lm, "prompt=saved", f"prompt.path={tmp_path}", "prompt.member=2")()
     assert bank.embeddings_TPD is not None
-    assert torch.equal(bank.embeddings_TPD, rows_TrD[2:].expand(1, TOKENS, HIDDEN))
+    assert torch.equal(bank.embeddings_TPD, task_rows_TrD[2:].expand(1, TOKENS, HIDDEN))
     with pytest.raises(ConfigError, match=r"holds 3 prompts and prompt\.member is None; .* from 0 to 2"):
         make(lm, "prompt=saved", f"prompt.path={tmp_path}")
     with pytest.raises(ConfigError, match=r"holds 3 prompts and prompt\.member is 3"):

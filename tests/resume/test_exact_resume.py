@@ -14,10 +14,10 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from softcue.errors import RunError, TrainingError
-from softcue.resume import LastState
 from softcue.runs.store import RunFolder
-from softcue.session import Session
-from softcue.train import train, train_packed
+from softcue.train import train, train_jointly
+from softcue.training.resume import LastState
+from softcue.training.session import Session
 
 Compose = Callable[..., DictConfig]
 CASES = {
@@ -120,25 +120,25 @@ def test_the_bytes_do_not_depend_on_the_memory_for_contexts_or_on_earlier_runs(
 def test_runs_that_train_together_go_on_together(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    case = ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "packed.seed=[0,1]"]
-    whole = [content(folder) for folder in train_packed(compose(*case))]
+    case = ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"]
+    whole = [content(folder) for folder in train_jointly(compose(*case))]
     monkeypatch.undo()
     kept = sorted(states.iterdir())
     for state in (kept[1], kept[3]):  # amid the first epoch, and at the start of the second
         put_back(state, compose)
-        folders = train_packed(compose(*case))
+        folders = train_jointly(compose(*case))
         assert [content(folder) for folder in folders] == whole, state.name
         records = [folder.record() for folder in folders]
         assert [record.training.resumes for record in records if record and record.training] == [1, 1]
-        assert not list(folders[0].path.parent.glob("*/packed.ckpt"))
+        assert not list(folders[0].path.parent.glob("*/joint.ckpt"))
 
 
 def test_a_run_that_has_diverged_among_others_stays_so(compose: Compose, states: Path) -> None:
-    case = ["prompt=prefix_tuning", "scheduler=constant", "packed.learning_rate=[0.01,3e37]"]
+    case = ["prompt=prefix_tuning", "scheduler=constant", "joint.learning_rate=[0.01,3e37]"]
 
     def ended() -> tuple[dict[str, object], str]:
         with pytest.raises(TrainingError, match="no longer finite") as caught:
-            train_packed(compose(*case))
+            train_jointly(compose(*case))
         folders = [RunFolder(runs, path.name) for path in runs.iterdir()]
         (complete,) = (folder for folder in folders if folder.is_complete)
         return content(complete), str(caught.value)
@@ -155,9 +155,9 @@ def test_runs_that_trained_together_and_were_cut_off_while_scored_do_not_train_a
     with monkeypatch.context() as patch:
         patch.setattr(Session, "score", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            train_packed(compose("packed.seed=[0,1]"))
+            train_jointly(compose("joint.seed=[0,1]"))
     monkeypatch.setattr(Trainer, "fit", cut_off)
-    assert all(folder.is_complete for folder in train_packed(compose("packed.seed=[0,1]")))
+    assert all(folder.is_complete for folder in train_jointly(compose("joint.seed=[0,1]")))
 
 
 def test_a_run_alone_starts_anew_from_the_end_of_a_pass_that_no_record_tells_of(
@@ -166,7 +166,7 @@ def test_a_run_alone_starts_anew_from_the_end_of_a_pass_that_no_record_tells_of(
     with monkeypatch.context() as patch:
         patch.setattr(Session, "trained", cut_off)
         with pytest.raises(KeyboardInterrupt):
-            train_packed(compose("packed.seed=[0,1]"))
+            train_jointly(compose("joint.seed=[0,1]"))
     alone = content(train(compose("seed=0")))
     assert "last.ckpt holds the end of a packed run" in caplog.text
     assert alone == content(train(compose("seed=0", f"paths.runs={tmp_path / 'other'}")))
@@ -175,10 +175,10 @@ def test_a_run_alone_starts_anew_from_the_end_of_a_pass_that_no_record_tells_of(
 def test_a_pass_does_not_go_on_with_other_runs(
     compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_packed(compose("packed.seed=[0,1]"))
+    train_jointly(compose("joint.seed=[0,1]"))
     put_back(sorted(states.iterdir())[2], compose)
-    folders = train_packed(compose("packed.seed=[0,2]"))
-    assert "packed.ckpt is of other runs (prompt_tuning-" in caplog.text
+    folders = train_jointly(compose("joint.seed=[0,2]"))
+    assert "joint.ckpt is of other runs (prompt_tuning-" in caplog.text
     records = [folder.record() for folder in folders]
     assert [record.training.resumes for record in records if record and record.training] == [0, 0]
 

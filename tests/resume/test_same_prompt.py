@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from softcue.errors import ConfigError
-from softcue.prompts.saved import load_bank
+from softcue.formats.prompt_file import load_bank
 from softcue.runs.store import RunFolder
-from softcue.train import train, train_packed
+from softcue.train import train, train_jointly
 
 Compose = Callable[..., DictConfig]
 
@@ -61,7 +61,7 @@ def test_accumulated_gradients_equal_the_large_batch(
 
 def test_members_of_a_joint_run_accumulate_as_they_would_alone(compose: Compose, tmp_path: Path) -> None:
     common = ["split.num_train=20", "trainer.accumulate_grad_batches=2", "optimizer.lr=0.001"]
-    together = train_packed(compose(*common, "packed.seed=[0,1]"))
+    together = train_jointly(compose(*common, "joint.seed=[0,1]"))
     for seed, folder in enumerate(together):
         alone = train(compose(*common, f"seed={seed}", f"paths.runs={tmp_path / 'alone'}"))
         torch.testing.assert_close(prompt_of(folder), prompt_of(alone), rtol=1e-4, atol=1e-5)
@@ -71,14 +71,14 @@ def test_members_of_a_joint_run_draw_the_dropout_that_they_would_alone(
     compose: Compose, tmp_path: Path
 ) -> None:
     common = ["prompt=p_tuning_lstm", "prompt.method.dropout=0.3", "optimizer.lr=0.001"]
-    together = train_packed(compose(*common, "packed.seed=[0,1]"))
+    together = train_jointly(compose(*common, "joint.seed=[0,1]"))
     for seed, folder in enumerate(together):
         alone = train(compose(*common, f"seed={seed}", f"paths.runs={tmp_path / 'alone'}"))
         torch.testing.assert_close(prompt_of(folder), prompt_of(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_runs_that_train_together_over_several_processes_are_refused(compose: Compose) -> None:
-    settings = compose("packed.seed=[0,1]", "trainer=ddp", "trainer.accelerator=cpu")
+    settings = compose("joint.seed=[0,1]", "trainer=ddp", "trainer.accelerator=cpu")
     with pytest.raises(ConfigError, match=r"one process, and trainer \(.*'devices': 2.*\) makes 2"):
-        train_packed(settings)
+        train_jointly(settings)
     assert not list(Path(settings.paths.runs).glob("*/record.json"))

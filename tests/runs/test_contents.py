@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from softcue.build import build_backbone
+from softcue.plan import prepare
 from softcue.runs import contents
 from softcue.runs.contents import content_digest
 from softcue.runs.identity import run_id
-from softcue.train import prepare
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
 from tests.tiny_backbone import save_tiny_backbone

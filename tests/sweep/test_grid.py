@@ -15,7 +15,7 @@ import pytest
 from hydra._internal.core_plugins import basic_launcher
 
 from softcue.errors import RunBusyError
-from softcue.prompts.saved import load_bank
+from softcue.formats.prompt_file import load_bank
 from softcue.runs.record import Failure
 from softcue.runs.store import RunFolder, list_records
 from softcue.train import train

@@ -61,7 +61,7 @@ def test_a_job_has_the_folder_that_it_has_alone_whatever_was_asked_before(jobs: 
 
 
 def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> None:
-    (job,) = jobs.of([[*COMMON, f"paths.runs={tmp_path}", "packed.seed=[0,1]"]])
+    (job,) = jobs.of([[*COMMON, f"paths.runs={tmp_path}", "joint.seed=[0,1]"]])
     alone = [
         train(train_config(*COMMON, f"paths.runs={tmp_path}", f"seed={seed}", "dry=true")) for seed in (0, 1)
     ]

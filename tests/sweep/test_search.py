@@ -10,10 +10,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from softcue.pruning import STUDY
 from softcue.runs.store import list_records
-from softcue.session import Session
 from softcue.sweep.budget import Trial, best_trial
+from softcue.training.pruning import STUDY
+from softcue.training.session import Session
 from tests.sweep.conftest import Sweep
 
 SEARCH = [

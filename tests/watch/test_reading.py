@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from softcue.runs.record import RunRecord
-from softcue.watch.curve import TAIL_BYTES, last_point
-from softcue.watch.reading import SweepFolder
+from softcue.sweep.curve import TAIL_BYTES, last_point
+from softcue.sweep.state import SweepFolder
 from tests.watch.conftest import Folder
 
 
@@ -122,7 +122,7 @@ def test_a_run_that_was_cut_off_is_asked_for_its_lock_once(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("softcue.watch.reading._is_busy", lambda run: asked.append(run.path.name))
+    monkeypatch.setattr("softcue.sweep.state._is_busy", lambda run: asked.append(run.path.name))
     folder.plan("tfidf-0")
     folder.add("tfidf-0", status="running")
     sweep = SweepFolder(folder.root)
@@ -138,7 +138,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_complete(
         folder.add("tfidf-0")
         return False
 
-    monkeypatch.setattr("softcue.watch.reading._is_busy", end)
+    monkeypatch.setattr("softcue.sweep.state._is_busy", end)
     folder.plan("tfidf-0")
     folder.add("tfidf-0", status="running")
     assert _states(folder) == ["complete"]

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import pytest
 from rich.console import Console
 
-from softcue.watch.reading import SweepFolder
-from softcue.watch.render import shares, view
-from softcue.watch.summary import TimeLeft, best_of_methods, time_left
+from softcue.sweep.state import SweepFolder
+from softcue.sweep.summary import TimeLeft, best_of_methods, time_left
+from softcue.sweep.view import shares, view
 from tests.watch.conftest import EXAMPLE, Folder
 
 NOW = datetime.fromisoformat(EXAMPLE.started_at) + timedelta(seconds=40)

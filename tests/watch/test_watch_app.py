@@ -15,7 +15,7 @@ import pytest
 
 from tests.watch.conftest import Folder
 
-COMMAND = (sys.executable, "-m", "softcue.watch")
+COMMAND = (sys.executable, "-m", "softcue.sweep.watch")
 
 
 def _watch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -120,9 +120,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(tmp_path: Path, arguments: list[s
 
 
 def test_it_needs_no_torch() -> None:
-    code = (
-        "import sys, softcue.watch.__main__; print({'torch', 'lightning', 'transformers'} & {*sys.modules})"
-    )
+    code = "import sys, softcue.sweep.watch; print({'torch', 'lightning', 'transformers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -25,9 +25,9 @@ def main(settings: DictConfig) -> None:
     """Print what a run's prompt is near, how far it moved and what attends to it."""
     _check(settings)
     # Imports torch, for which a mistake in the settings need not wait.
-    from softcue.finished import load
     from softcue.inspect.reading import read
     from softcue.inspect.render import text_of
+    from softcue.trained import load
 
     draw = None if settings.plot is None else _painter()
     finished = load(settings.run, task=settings.task)

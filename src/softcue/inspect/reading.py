@@ -15,9 +15,9 @@ from softcue.build import build_data, build_prompt
 from softcue.contracts import PromptBank
 from softcue.data.datamodule import PromptData
 from softcue.errors import ConfigError, RunError, SoftcueError
-from softcue.finished import FinishedPrompt
 from softcue.inspect.measures import Drift, drift, nearest, norms, percentiles, quantiles, similarity
 from softcue.inspect.text_attention import TextView, watch_text
+from softcue.trained import TrainedPrompt
 
 Notes = tuple[str, ...]
 Vectors = tuple[Tensor, ...]
@@ -77,7 +77,7 @@ class Reading:
     own: Embeddings | Prefix
 
 
-def read(finished: FinishedPrompt, *, prompt: int, num_nearest: int, num_rows: int) -> Reading:
+def read(finished: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int) -> Reading:
     """Read one prompt of a bank, with the run's own first training rows as its text.
 
     Raises:
@@ -106,7 +106,7 @@ def read(finished: FinishedPrompt, *, prompt: int, num_nearest: int, num_rows: i
     )
 
 
-def _member(finished: FinishedPrompt, prompt: int) -> PromptBank:
+def _member(finished: TrainedPrompt, prompt: int) -> PromptBank:
     if not finished.bank.tensors():
         raise RunError(
             f"{finished.folder} is a run of {finished.record.method}, which has no virtual tokens to "
@@ -121,7 +121,7 @@ def _member(finished: FinishedPrompt, prompt: int) -> PromptBank:
 
 
 @torch.no_grad()
-def _start(finished: FinishedPrompt) -> tuple[PromptBank | None, Notes]:
+def _start(finished: TrainedPrompt) -> tuple[PromptBank | None, Notes]:
     """Where training began, drawn once more from the run's settings and seed."""
     if finished.record.training is None:
         return None, ("This run trained nothing: for drift inspect the run that trained the prompt.",)
@@ -136,7 +136,7 @@ def _start(finished: FinishedPrompt) -> tuple[PromptBank | None, Notes]:
     return bank.member(own), ()
 
 
-def _data(finished: FinishedPrompt) -> tuple[PromptData, Notes]:
+def _data(finished: TrainedPrompt) -> tuple[PromptData, Notes]:
     """The task's own rows, read and split as they were for training."""
     data = build_data(finished.settings)
     assert isinstance(data, PromptData), "a finished prompt has one task"
@@ -147,7 +147,7 @@ def _data(finished: FinishedPrompt) -> tuple[PromptData, Notes]:
     return data, ("The task's rows have changed since training: attention is that of today's rows.",)
 
 
-def _tasks(finished: FinishedPrompt) -> list[object]:
+def _tasks(finished: TrainedPrompt) -> list[object]:
     """The settings of each task, in the order of their prompts, in a run over several."""
     return list(finished.record.settings["data"].get("tasks", {}).values())
 
@@ -161,7 +161,7 @@ def _vectors(bank: PromptBank) -> Vectors:
 
 
 def _embeddings(
-    finished: FinishedPrompt, now: Vectors, before: Vectors | None, *, num_nearest: int
+    finished: TrainedPrompt, now: Vectors, before: Vectors | None, *, num_nearest: int
 ) -> Embeddings:
     lm, (vectors_PD,) = finished.lm, now
     norm_V, norm_P = norms(lm.spec.embedding_VD), vectors_PD.norm(dim=1)
@@ -204,7 +204,7 @@ def _whole(of_layers_LPW: Tensor) -> Tensor:
     return of_layers_LPW.transpose(0, 1).flatten(1)
 
 
-def _title(finished: FinishedPrompt, prompt: int) -> str:
+def _title(finished: TrainedPrompt, prompt: int) -> str:
     record, count = finished.record, finished.bank.num_prompts
     names = [record.method, finished.task.name, str(record.backbone), f"seed {record.seed}"]
     return " · ".join([*names, f"prompt {prompt} of {count}"] if count > 1 else names)

@@ -10,7 +10,7 @@ from torch import Generator
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt, Vote
 from softcue.errors import ConfigError
-from softcue.prompts.saved import load_bank
+from softcue.formats.prompt_file import load_bank
 
 SHARED = ("backbone", "layout", "task", "template", "verbalizer")
 """What members must agree on, since they read the same rows."""
@@ -58,7 +58,7 @@ class Ensemble(SoftPrompt):
                 "prompt.runs mixes prompts of embeddings with prefixes of keys and values; "
                 "make an ensemble of each."
             )
-        self.bank = PromptBank.joined(banks, vote=vote)
+        self.bank = PromptBank.concat(banks, vote=vote)
         # Keys and values stand in front; embeddings wherever the layout puts them.
         self.in_layers = banks[0].keys_TLHPK is not None
 

@@ -16,8 +16,8 @@ from torch import Generator, Tensor, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError
+from softcue.formats.prompt_file import load_extra_state
 from softcue.prompts.initialisers import Initialiser
-from softcue.prompts.saved import load_factors
 
 Start = Literal["average", "fresh"]
 COLUMN_STD = 0.02
@@ -48,24 +48,24 @@ class MultitaskPrompt(SoftPrompt):
         shared_PD = initialiser.vectors(
             spec, num_tokens=num_virtual_tokens, width=spec.hidden_size, generator=generator
         )
-        columns_TPr = torch.randn(len(tasks), num_virtual_tokens, rank, generator=generator) * COLUMN_STD
-        columns_TPr[:, :, 0] = 1.0
-        rows_TrD = torch.zeros(len(tasks), rank, spec.hidden_size)
-        rows_TrD[:, 0] = 1.0
+        task_cols_TPr = torch.randn(len(tasks), num_virtual_tokens, rank, generator=generator) * COLUMN_STD
+        task_cols_TPr[:, :, 0] = 1.0
+        task_rows_TrD = torch.zeros(len(tasks), rank, spec.hidden_size)
+        task_rows_TrD[:, 0] = 1.0
         self.shared_PD = nn.Parameter(shared_PD)
-        self.columns_TPr = nn.Parameter(columns_TPr)
-        self.rows_TrD = nn.Parameter(rows_TrD)
+        self.task_cols_TPr = nn.Parameter(task_cols_TPr)
+        self.task_rows_TrD = nn.Parameter(task_rows_TrD)
 
     def forward(self) -> PromptBank:
-        return PromptBank(embeddings_TPD=self.shared_PD * (self.columns_TPr @ self.rows_TrD))
+        return PromptBank(embeddings_TPD=self.shared_PD * (self.task_cols_TPr @ self.task_rows_TrD))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        own: dict[str, Any] = {"params": [self.columns_TPr, self.rows_TrD]}
+        own: dict[str, Any] = {"params": [self.task_cols_TPr, self.task_rows_TrD]}
         if self.task_learning_rate is not None:
             own["lr"] = self.task_learning_rate
         return [{"params": [self.shared_PD]}, own]
 
-    def factors(self) -> dict[str, Tensor]:
+    def extra_state(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.named_parameters()}
 
 
@@ -102,13 +102,13 @@ class MultitaskTarget(MultitaskPrompt):
         )
         if start not in get_args(Start):
             raise ConfigError(f"prompt.method.start is {start!r}; choose {' or '.join(get_args(Start))}.")
-        factors = load_factors(Path(source) / "prompt.safetensors")
+        factors = load_extra_state(Path(source) / "prompt.safetensors")
         self._expect_same_shape(factors, source)
         with torch.no_grad():
             self.shared_PD.copy_(factors["shared_PD"])
             if start == "average":
-                self.columns_TPr.copy_(factors["columns_TPr"].mean(dim=0, keepdim=True))
-                self.rows_TrD.copy_(factors["rows_TrD"].mean(dim=0, keepdim=True))
+                self.task_cols_TPr.copy_(factors["task_cols_TPr"].mean(dim=0, keepdim=True))
+                self.task_rows_TrD.copy_(factors["task_rows_TrD"].mean(dim=0, keepdim=True))
 
     def _expect_same_shape(self, factors: dict[str, Tensor], source: str) -> None:
         if factors.keys() != {name for name, _ in self.named_parameters()}:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from softcue.contracts import BackboneSpec
 from softcue.errors import ConfigError
-from softcue.interop.peft import flattened
+from softcue.formats.peft import flattened
 from softcue.prompts.initialisers import Initialiser
 from softcue.prompts.saved_prompt import read_prompt
 

@@ -8,9 +8,9 @@ from torch import Generator
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, RunError
-from softcue.interop.peft import CONFIG
-from softcue.interop.peft_reader import read_adapter
-from softcue.prompts.saved import load_bank
+from softcue.formats.peft import CONFIG
+from softcue.formats.peft_reader import read_adapter
+from softcue.formats.prompt_file import load_bank
 
 
 class SavedPrompt(SoftPrompt):

@@ -48,7 +48,7 @@ WITHOUT_EFFECT = (
     "hydra",
     "dry",
     "show",
-    "packed",
+    "joint",
     "search",
     # which machine does the work
     "trainer.accelerator",

@@ -42,7 +42,7 @@ class Parameters(_Strict):
 class Training(_Strict):
     """How far training went, and the checkpoint that was kept.
 
-    `packed` counts the prompts that trained in the same pass; a run's share of its time is recorded.
+    `joint` counts the prompts that trained in the same pass; a run's share of its time is recorded.
     `resumes` counts how often training was cut off and went on.
     """
 
@@ -51,7 +51,7 @@ class Training(_Strict):
     monitor: str | None
     best_value: float | None
     best_step: int | None
-    packed: int = 1
+    joint: int = 1
     resumes: int = 0
 
 

@@ -40,9 +40,9 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
-    def pack_path(self) -> Path:
+    def joint_path(self) -> Path:
         """Where runs that train together go on from, in the first one's folder."""
-        return self.path / "packed.ckpt"
+        return self.path / "joint.ckpt"
 
     @property
     def log_path(self) -> Path:

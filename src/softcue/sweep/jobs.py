@@ -19,10 +19,10 @@ from rich.progress import track
 
 from softcue.build import build_data, expect_possible
 from softcue.errors import ConfigError, DataError, SoftcueError
+from softcue.plan import complete_settings, fingerprint_of, folder_of, members, resolved_dtype_name
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
 from softcue.sweep.composed import Composed
-from softcue.train import complete_settings, fingerprint_of, folder_of, members, settled_dtype
 
 WORTH_A_BAR = 50
 """Jobs from which on a progress bar is shown while they are looked at."""
@@ -117,12 +117,12 @@ class Jobs:
     def _folders(self, overrides: Sequence[str]) -> tuple[RunFolder, ...]:
         composed, values = self._composed_for(overrides)
         settings = composed.with_values({one.key_or_group: one.value() for one in values})
-        if settings is not None and not any(settings["packed"].values()) and not _has_missing(settings):
-            settings["backbone"]["dtype"] = settled_dtype(settings["backbone"]["dtype"])
+        if settings is not None and not any(settings["joint"].values()) and not _has_missing(settings):
+            settings["backbone"]["dtype"] = resolved_dtype_name(settings["backbone"]["dtype"])
             return (self._folder(settings, overrides),)
         config = self._config_of(overrides)
         complete_settings(config)
-        of_runs = members(config) if any(config.packed.values()) else [config]
+        of_runs = members(config) if any(config.joint.values()) else [config]
         return tuple(
             self._folder(cast(dict[str, Any], OmegaConf.to_container(of_run, resolve=True)), overrides)
             for of_run in of_runs

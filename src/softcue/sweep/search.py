@@ -16,12 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from softcue.errors import ConfigError, SoftcueError
-from softcue.pruning import STUDY
 from softcue.sweep.budget import mean_score
 from softcue.sweep.jobs import Job
 from softcue.sweep.runner import Runner
 from softcue.sweep.space import Interval, Options, parse_space, split_space
 from softcue.sweep.table import show
+from softcue.training.pruning import STUDY
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

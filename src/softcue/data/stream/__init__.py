@@ -1,1 +1,0 @@
-"""Tables of any size, row by row: read, predicted and written without ever being held whole."""

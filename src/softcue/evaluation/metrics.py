@@ -1,0 +1,103 @@
+"""What a run is judged by, the same for prompts and baselines."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import torch
+from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.aggregation import MeanMetric
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
+from torchmetrics.utilities.data import dim_zero_cat
+
+CALIBRATION_BINS = 15
+"""Equal-width bins of the expected calibration error (Guo et al. 2017)."""
+
+
+class CalibrationError(MulticlassCalibrationError):
+    """Expected calibration error over bins ((m - 1) / M, m / M] (Guo et al. 2017, equation 3).
+
+    torchmetrics bins by [(m - 1) / M, m / M), and so puts a confidence of exactly 1 into a bin of its own.
+    """
+
+    def compute(self) -> Tensor:
+        confidence_N = dim_zero_cat(self.confidences).float()
+        excess_N = dim_zero_cat(self.accuracies).float() - confidence_N
+        inner = torch.linspace(0, 1, CALIBRATION_BINS + 1, device=excess_N.device)[1:-1]
+        excess_M = excess_N.new_zeros(CALIBRATION_BINS)
+        excess_M.index_add_(0, torch.bucketize(confidence_N, inner), excess_N)
+        return excess_M.abs().sum() / len(excess_N)
+
+
+class LabelMetrics(torch.nn.Module):
+    """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the right label.
+
+    AUROC is one class against the rest, averaged over the classes that occur; it is NaN unless two
+    do. `synced` joins the rows that the processes of a distributed run have each seen. Perplexity is
+    per label token, NaN for a method without a language model.
+    """
+
+    def __init__(self, classes: tuple[str, ...], *, synced: bool) -> None:
+        super().__init__()
+        count = len(classes)
+        self.classes = classes
+        self.collection = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro", sync_on_compute=synced),
+                "macro_f1": MulticlassF1Score(count, average="macro", sync_on_compute=synced),
+                "f1": MulticlassF1Score(count, average="none", sync_on_compute=synced),
+                "calibration_error": CalibrationError(count, sync_on_compute=synced),
+            }
+        )
+        self.auroc = MulticlassAUROC(count, average="none", sync_on_compute=synced)
+        self.nll_per_token = MeanMetric(nan_strategy="ignore", sync_on_compute=synced)
+        self.seen: set[int] = set()
+
+    def update(self, probability_BC: Tensor, target_B: Tensor, nll_B: Tensor, num_tokens_B: Tensor) -> None:
+        """Add rows: class probabilities, right classes, and the right label's nats and tokens."""
+        self.collection.update(probability_BC, target_B)
+        self.auroc.update(probability_BC, target_B)
+        self.nll_per_token.update(nll_B / num_tokens_B, weight=num_tokens_B)
+        self.seen.update(target_B.tolist())
+
+    def compute(self) -> dict[str, float]:
+        """Every metric over the rows since the last reset, by name."""
+        values = self.collection.compute()
+        by_class = values.pop("f1").tolist()
+        named = {name: float(value) for name, value in values.items()}
+        named |= {f"f1/{name}": value for name, value in zip(self.classes, by_class, strict=True)}
+        named["auroc"] = self._mean_auroc()
+        told = self.nll_per_token.update_called and float(self.nll_per_token.weight) > 0
+        named["perplexity"] = math.exp(min(float(self.nll_per_token.compute()), 700.0)) if told else math.nan
+        return named
+
+    def _mean_auroc(self) -> float:
+        if len(self.seen) < 2:
+            return math.nan
+        with warnings.catch_warnings():
+            # torchmetrics warns of the classes that do not occur, and calls their AUROC 0.
+            warnings.filterwarnings("ignore", message="No positive samples in targets")
+            by_class_C = self.auroc.compute()
+        return float(by_class_C[sorted(self.seen)].mean())
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.collection.reset()
+        self.auroc.reset()
+        self.nll_per_token.reset()
+        self.seen.clear()
+
+
+def mean_metrics(of_tasks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over tasks of every metric that all of them have; that of one task is its own."""
+    names = [name for name in of_tasks[0] if all(name in metrics for metrics in of_tasks)]
+    return {name: fmean(metrics[name] for metrics in of_tasks) for name in names}

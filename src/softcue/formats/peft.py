@@ -1,0 +1,125 @@
+"""Soft prompts as PEFT keeps them: a folder of adapter_config.json and adapter_model.safetensors.
+
+PEFT itself is not needed for it. An adapter holds what the model sees, any encoder folded away:
+`prompt_embeddings` is [P, D], and for prefix tuning [P, 2 L H K], layer by layer, keys before values.
+Further letters: r rank of the multitask factors, W numbers of one virtual token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from softcue.contracts import PromptBank
+from softcue.errors import ConfigError
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """What adapter_config.json says of the numbers beside it; what is None, PEFT asks of the model.
+
+    `token_dim` is D, and for prefix tuning H K; `num_transformer_submodules` is 2 where an encoder
+    and a decoder wear a prompt each.
+    """
+
+    peft_type: PeftType
+    task_type: str | None = "CAUSAL_LM"
+    base_model_name_or_path: str | None = None
+    num_virtual_tokens: int
+    token_dim: int
+    num_layers: int | None = None
+    num_attention_heads: int | None = None
+    num_transformer_submodules: int | None = 1
+    num_tasks: int | None = None
+    num_ranks: int | None = None
+    inference_mode: bool = True
+
+
+def adapter_files(bank: PromptBank, *, peft_type: PeftType, base_model: str) -> dict[str, bytes]:
+    """One prompt as the files of an adapter, by name.
+
+    `peft_type` says what made the embeddings: PEFT reads a P-tuning prompt as it reads prompt
+    tuning's, since the encoder is folded away.
+
+    Raises:
+        ConfigError: not one prompt but none or several.
+    """
+    if bank.num_prompts != 1 or not bank.tensors():
+        count = bank.num_prompts if bank.tensors() else 0
+        raise ConfigError(f"a PEFT adapter of type {peft_type} holds one prompt, and this bank has {count}.")
+    (length,) = bank.num_virtual_tokens
+    if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
+        _, layers, heads, _, head_size = bank.keys_TLHPK.shape
+        if bank.values_TLHPK.shape[4] != head_size:
+            raise ConfigError(
+                f"PEFT holds keys and values of one size, and this prefix has keys of {head_size} numbers a "
+                f"head and values of {bank.values_TLHPK.shape[4]}: it has no form as an adapter."
+            )
+        table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
+        config = AdapterConfig(
+            peft_type=peft_type,
+            base_model_name_or_path=base_model,
+            num_virtual_tokens=length,
+            token_dim=heads * head_size,
+            num_layers=layers,
+            num_attention_heads=heads,
+        )
+    else:
+        assert bank.embeddings_TPD is not None
+        table_PW = bank.embeddings_TPD[0]
+        config = AdapterConfig(
+            peft_type=peft_type,
+            base_model_name_or_path=base_model,
+            num_virtual_tokens=length,
+            token_dim=table_PW.shape[1],
+        )
+    return _files(config, {"prompt_embeddings": table_PW})
+
+
+def multitask_adapter_files(
+    *, shared_PD: Tensor, task_cols_TPr: Tensor, task_rows_TrD: Tensor, base_model: str
+) -> dict[str, bytes]:
+    """Prompts of T tasks, each shared x (its columns @ its rows) number by number, as an adapter's files.
+
+    PEFT's `task_ids` say which task's prompt a row wears (Wang et al. 2023, section 3.1).
+    """
+    config = AdapterConfig(
+        peft_type="MULTITASK_PROMPT_TUNING",
+        base_model_name_or_path=base_model,
+        num_virtual_tokens=shared_PD.shape[0],
+        token_dim=shared_PD.shape[1],
+        num_tasks=task_cols_TPr.shape[0],
+        num_ranks=task_cols_TPr.shape[2],
+    )
+    return _files(
+        config,
+        {
+            "prompt_embeddings": shared_PD,
+            "prefix_task_cols": task_cols_TPr,
+            "prefix_task_rows": task_rows_TrD,
+        },
+    )
+
+
+def flattened(keys_LHPK: Tensor, values_LHPK: Tensor) -> Tensor:
+    """Keys and values as each token's row of numbers, layer by layer, keys before values: [P, 2 L H K]."""
+    return torch.stack((keys_LHPK, values_LHPK)).permute(3, 1, 0, 2, 4).flatten(1)
+
+
+def _files(config: AdapterConfig, tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    known = {name: value for name, value in asdict(config).items() if value is not None}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return {
+        CONFIG: (json.dumps(known, indent=2) + "\n").encode(),
+        WEIGHTS: save(whole, metadata={"format": "pt"}),
+    }
