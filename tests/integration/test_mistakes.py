@@ -30,7 +30,7 @@ MISTAKES = {
     ),
     "a prompt longer than the context": (
         ["prompt.layout='[soft:9000]{input}'"],
-        r"9000.*8192",
+        r"9000.*2048",
     ),
     "a key-value prompt that is no prefix": (
         ["prompt=prefix_tuning", "prompt.layout='{input}[soft:5]'"],

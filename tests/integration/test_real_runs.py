@@ -1,11 +1,11 @@
-"""Real model, real tweets, real Trainer: each method for a few steps."""
+"""Real tweets, real Trainer, a few steps: every method on a tiny model, some on the embedded one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -23,8 +23,8 @@ from softcue.evaluation.scoring import Scoring
 from softcue.formats.prompt_file import load_bank
 from softcue.runs.store import RunFolder
 from softcue.train import train
+from tests.integration.conftest import Quickstart
 
-Quickstart = Callable[..., DictConfig]
 LEARNING = ["prompt_tuning", "prefix_tuning", "prefix_tuning_projected", "p_tuning", "p_tuning_lstm"]
 SUM = Scoring(per_token=False)
 
@@ -42,7 +42,21 @@ def weights_digest(settings: DictConfig) -> str:
 
 @pytest.mark.parametrize("method", LEARNING)
 def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, method: str) -> None:
-    settings = quickstart(f"prompt={method}")
+    expect_learning(quickstart(f"prompt={method}", "optimizer.lr=0.1"), method, backbone="tiny")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        method if method == "prompt_tuning" else pytest.param(method, marks=pytest.mark.slow)
+        for method in LEARNING
+    ],
+)
+def test_a_method_learns_on_the_embedded_model(real_quickstart: Quickstart, method: str) -> None:
+    expect_learning(real_quickstart(f"prompt={method}"), method, backbone="smollm2_135m")
+
+
+def expect_learning(settings: DictConfig, method: str, *, backbone: str) -> None:
     before = weights_digest(settings)
     folder = train(settings)
 
@@ -67,7 +81,7 @@ def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, me
     assert record.times is not None
     assert record.times.train_s > 0
     assert record.peak_memory_mb is not None
-    assert (record.backbone, record.dtype) == ("smollm2_135m", "float32")
+    assert (record.backbone, record.dtype, record.engine) == (backbone, "float32", "stream")
     assert record.settings["prompt"]["name"] == method
 
 
@@ -75,7 +89,14 @@ def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, me
 def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
     quickstart: Quickstart, method: str
 ) -> None:
-    settings = quickstart(f"prompt={method}", "trainer.max_epochs=2")
+    expect_identical_reload(quickstart(f"prompt={method}", "trainer.max_epochs=2"))
+
+
+def test_a_prefix_on_the_embedded_model_reloads_to_identical_predictions(real_quickstart: Quickstart) -> None:
+    expect_identical_reload(real_quickstart("prompt=prefix_tuning", "trainer.max_epochs=2"))
+
+
+def expect_identical_reload(settings: DictConfig) -> None:
     folder = train(settings)
     saved = pd.read_parquet(folder.predictions_path("test"))
     lm, data = build_backbone(settings), build_data(settings)
@@ -94,7 +115,7 @@ def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
         again = predict(lm, bank, cast(Iterable[Batch], task.eval_dataloader("test")), SUM)
         assert again.columns(task.task.classes, data.ids("test")) == saved.to_dict(orient="list")
     assert metadata["layout"] == settings.prompt.layout
-    assert metadata["backbone"] == "smollm2_135m"
+    assert metadata["backbone"] == settings.backbone.name
 
 
 def test_a_checkpoint_holds_the_prompt_and_never_the_backbone(quickstart: Quickstart) -> None:
@@ -162,11 +183,11 @@ def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: 
     curve = pd.read_csv(folder.path / "metrics.csv").dropna(subset=["validation/loss"])
     best = curve["validation/loss"].min()
     assert record.training.best_value == pytest.approx(best)
-    nats = pd.read_parquet(folder.predictions_path("validation"))["nll"]
+    nll = pd.read_parquet(folder.predictions_path("validation"))["nll"]
     num_label_tokens = pd.read_parquet(folder.predictions_path("validation"))["label"].map(
         {"complaint": 1, "no complaint": 2}
     )
-    assert nats.sum() / num_label_tokens.sum() == pytest.approx(best, rel=1e-4)
+    assert nll.sum() / num_label_tokens.sum() == pytest.approx(best, rel=1e-4)
 
 
 def test_the_choice_loss_learns_too(quickstart: Quickstart) -> None:
