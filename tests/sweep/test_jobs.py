@@ -69,7 +69,9 @@ def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> Non
 
 
 def test_labels_are_what_sets_jobs_apart(jobs: Jobs) -> None:
-    found = jobs.from_overrides([[*COMMON, "seed=1", "prompt=p_tuning"], [*COMMON, "seed=2", "prompt=p_tuning"]])
+    found = jobs.from_overrides(
+        [[*COMMON, "seed=1", "prompt=p_tuning"], [*COMMON, "seed=2", "prompt=p_tuning"]]
+    )
     assert [job.label for job in found] == ["seed=1", "seed=2"]
 
 

@@ -38,7 +38,7 @@ def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) ->
 
 
 def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tensor, TextView]:
-    """The number of text tokens after each virtual token [P], and the view with attention summed over them."""
+    """The number of text tokens after each virtual token [P], and the view with summed attention."""
     ahead = bank.prefix_lengths[0]
     ids_T = torch.tensor(ids[ahead:])
     is_text_T = ids_T >= 0

@@ -89,9 +89,14 @@ class SweepSnapshot:
     changed: float
 
     @property
+    def remaining(self) -> list[JobState]:
+        """The jobs that have not ended."""
+        return [job for job in self.jobs if not job.has_ended]
+
+    @property
     def has_ended(self) -> bool:
         """Whether there are jobs and all have ended."""
-        return bool(self.jobs) and all(job.has_ended for job in self.jobs)
+        return bool(self.jobs) and not self.remaining
 
     @property
     def records(self) -> list[RunRecord]:

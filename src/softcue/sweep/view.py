@@ -181,8 +181,7 @@ def _times(snapshot: SweepSnapshot, counts: Counter[State], *, now: datetime) ->
     if snapshot.has_ended:
         words.append("every job has ended")
     elif snapshot.jobs:
-        remaining = [job for job in snapshot.jobs if not job.has_ended]
-        time = time_left(remaining, snapshot.records, now=now).text
+        time = time_left(snapshot.remaining, snapshot.records, now=now).text
         words.append(f"{time} remaining" if time else "time remaining not known yet")
         words.append(f"{counts['running'] or 'none'} running now")
     return Text(" · ".join(words))
