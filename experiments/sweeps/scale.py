@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
 from softcue.plan import folder_of
-from softcue.report.table import comparison_rows
+from softcue.report.groups import group_runs
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder, list_records
@@ -65,18 +65,20 @@ def timed(what: str, began: float) -> dict[str, float | str]:
 
 def thousand(jobs: Jobs, root: Path) -> list[dict[str, float | str]]:
     """List, skip and collect so many complete runs."""
-    for seed, job in enumerate(jobs.of(overrides(root, MANY))):
+    for seed, job in enumerate(jobs.from_overrides(overrides(root, MANY))):
         complete(job.folders[0], seed=seed)
-    jobs.of(overrides(root, 1))  # the first look composes; a sweep of one job pays for that too
+    jobs.from_overrides(overrides(root, 1))  # the first look composes; a sweep of one job pays for that too
     measured = []
     began = time.perf_counter()
     records = list_records(root).records
     measured.append(timed("list", began))
     began = time.perf_counter()
-    comparison_rows(records, part="test")
+    group_runs(records)
     measured.append(timed("collect", began))
     began = time.perf_counter()
-    assert all(job.is_complete for job in jobs.of(overrides(root, MANY)))
+    assert all(
+        folder.is_complete for job in jobs.from_overrides(overrides(root, MANY)) for folder in job.folders
+    )
     measured.append(timed("skip", began))
     return measured
 

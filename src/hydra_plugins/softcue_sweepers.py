@@ -1,4 +1,4 @@
-"""Where Hydra looks for sweepers; the work is done in softcue.sweep, imported when a sweep begins."""
+"""Hydra's sweeper plugins; softcue.sweep does the work and is imported when a sweep begins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Sweeper(Sweeper):
-    """What all have in common: a runner of jobs, and errors that are one line."""
+    """The common part: make a runner, and print a user's mistake as one line."""
 
     def __init__(self, *, max_batch_size: int | None, **settings: Any) -> None:
         self.max_batch_size, self.settings = max_batch_size, settings
@@ -32,17 +32,17 @@ class _Sweeper(Sweeper):
             for key, value in self.settings.items()
         }
         try:
-            return self.run(Runner.of(*self.started), arguments, **plain)
+            return self.run(Runner.from_hydra(*self.started), arguments, **plain)
         except SoftcueError as error:
             raise ended(error) from error
 
     @abstractmethod
     def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
-        """The sweep itself."""
+        """Run the sweep with its settings."""
 
 
 class GridSweeper(_Sweeper):
-    """Every combination of the values that commas or ranges name."""
+    """Runs every combination of the values that commas or ranges name."""
 
     def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
         from softcue.sweep.grid import run_grid
@@ -51,7 +51,7 @@ class GridSweeper(_Sweeper):
 
 
 class BudgetSweeper(_Sweeper):
-    """The same number of trials for every method, then each one's best again."""
+    """Runs the same number of trials for each method, then each one's best again."""
 
     def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
         from softcue.sweep.budget import Budget, run_budget
@@ -60,7 +60,7 @@ class BudgetSweeper(_Sweeper):
 
 
 class SearchSweeper(_Sweeper):
-    """Trials that Optuna proposes."""
+    """Runs trials that Optuna proposes."""
 
     def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:
         from hydra.utils import instantiate
@@ -73,6 +73,6 @@ class SearchSweeper(_Sweeper):
             raise ConfigError(f"a search needs {error.name}: pip install 'softcue[search]'.") from error
 
         settings["params"] = settings["params"] or {}
-        # The pruner is the run's, which asks it; the study keeps none.
+        # Optuna keeps no pruner in a study, so the study gets the one that the runs are configured with.
         pruner = instantiate(self.started[2].search.pruner)
         return run_search(runner, arguments=arguments, pruner=pruner, **settings)

@@ -1,4 +1,4 @@
-"""Finished runs to read: two steps each on the real backbone and tweets."""
+"""Runs to read: two training steps each on the real backbone and tweets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`softcue-inspect` as a user meets it: tables, files, pictures, help and mistakes."""
+"""`softcue-inspect` as a user runs it: tables, files, pictures, help and mistakes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import torch
 
 from softcue.inspect.__main__ import main
 from softcue.inspect.plot import draw
-from softcue.inspect.reading import Neighbour, read
-from softcue.inspect.render import markdown, terminal_text
-from softcue.inspect.tables import Table
+from softcue.inspect.reading import Embeddings, Neighbour, Reading, read
+from softcue.inspect.tables import tables
+from softcue.tables.table import Table
 from softcue.trained import load
 from tests.inspect.conftest import TrainFast
 
@@ -25,7 +26,7 @@ Inspect = Callable[..., str]
 
 @pytest.fixture
 def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inspect:
-    """Run the command in this process, which keeps the model; what it printed."""
+    """Run the command in this process, where the model stays loaded; the output."""
 
     def run(*arguments: str) -> str:
         monkeypatch.setattr("sys.argv", ["softcue-inspect", *arguments])
@@ -83,10 +84,10 @@ def test_csv_has_a_line_for_each_token_and_a_suffix_no_attention(
     lines = list(csv.DictReader(io.StringIO(printed)))
     assert len(lines) == 20
     assert {line["attention"] for line in lines} == {""}
-    assert all(float(line["cosine_1"]) >= float(line["cosine_2"]) for line in lines)
+    assert all(float(line["nearest_1_cosine"]) >= float(line["nearest_2_cosine"]) for line in lines)
 
 
-def test_a_picture_is_drawn_besides(train_fast: TrainFast, inspect: Inspect, tmp_path: Path) -> None:
+def test_a_picture_is_drawn_as_well(train_fast: TrainFast, inspect: Inspect, tmp_path: Path) -> None:
     path = tmp_path / "prompt.png"
     assert inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2", f"plot={path}") != ""
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -139,11 +140,30 @@ def test_help_teaches_by_three_examples(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-AWKWARD = (Neighbour(text="[b]|", cosine=0.5), Neighbour(text=" `\n", cosine=0.25))
+def test_words_of_any_letters_are_shown_unchanged() -> None:
+    words = (Neighbour(text="[b]|", cosine=0.5), Neighbour(text=" `\n", cosine=0.25))
+    (column,) = (column for column in _table(words).columns if column.name == "nearest")
+    assert column.cell(0) == r"'[b]|' 0.50 ' `\n' 0.25"
+    assert column.fields(words) == {
+        "_1": "[b]|",
+        "_1_cosine": 0.5,
+        "_2": " `\n",
+        "_2_cosine": 0.25,
+    }
 
 
-def test_words_of_any_letters_stay_what_they_are() -> None:
-    table = Table(title="t", header=("token", "nearest words"), rows=(("0", AWKWARD),), caption="c")
-    assert "'[b]|' 0.50  ' `\\n' 0.25" in terminal_text([table], notes=[], width=80)
-    assert "| 0 | `'[b]\\|'` 0.50, ``' `\\n'`` 0.25 |" in markdown([table], notes=["n"])
-    assert markdown([table], notes=["n"]).endswith("c\n\n- n\n")
+def _table(words: tuple[Neighbour, ...]) -> Table[int]:
+    """The table of a prompt of one virtual token with these neighbours."""
+    one_P = torch.ones(1)
+    reading = Reading(
+        title="t",
+        notes=(),
+        num_rows=1,
+        similarity_PP=torch.ones(1, 1),
+        attention_LP=torch.ones(1, 1),
+        own=Embeddings(
+            nearest=(words,), norm_P=one_P, percentile_P=one_P, vocabulary_Q=torch.ones(3), drift_P=None
+        ),
+    )
+    (table,) = tables(reading)
+    return table

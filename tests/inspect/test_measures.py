@@ -1,4 +1,4 @@
-"""Each formula against a case worked by hand or torch's own."""
+"""Each formula against a case worked out by hand or torch's own function."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from softcue.inspect.measures import (
 )
 
 
-def test_the_nearest_words_are_those_of_highest_cosine_whatever_their_length() -> None:
+def test_the_nearest_words_have_the_highest_cosine_whatever_their_norm() -> None:
     embedding_VD = torch.tensor([[9.0, 0.0], [0.0, 0.1], [1.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
     ids, cosines = nearest(torch.tensor([[2.0, 1.0]]), embedding_VD, count=3)
     assert ids.tolist() == [[2, 0, 1]]
     torch.testing.assert_close(cosines[0], torch.tensor([3 / 10**0.5, 2 / 5**0.5, 1 / 5**0.5]))
 
 
-def test_a_vocabulary_in_parts_and_in_bfloat16_gives_what_the_whole_in_float32_does(
+def test_a_vocabulary_in_parts_and_in_bfloat16_gives_the_same_as_whole_in_float32(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("softcue.inspect.measures.ROWS_AT_ONCE", 7)
@@ -43,7 +43,7 @@ def test_a_percentile_is_the_share_of_smaller_norms() -> None:
     assert percentiles(torch.tensor([0.5, 2.5, 9.0]), norm_V).tolist() == [0, 50, 100]
 
 
-def test_quantiles_stand_last() -> None:
+def test_quantiles_are_the_last_dimension() -> None:
     low, middle, high = quantiles(torch.arange(101.0)[None].expand(3, -1)).unbind(dim=1)
     assert (low.tolist(), middle.tolist(), high.tolist()) == ([5] * 3, [50] * 3, [95] * 3)
 

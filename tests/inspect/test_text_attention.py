@@ -33,7 +33,7 @@ def embedding_bank(count: int) -> PromptBank:
 
 
 def eager(family: str, bank: PromptBank, row: Sequence[int]) -> tuple[Tensor, DynamicCache]:
-    """The oracle: probabilities averaged over heads [L, T, keys], and the keys and values it leaves."""
+    """The oracle: probabilities averaged over heads [L, T, keys], and the cached keys and values."""
     model, cache = tiny_model(family), DynamicCache()
     model.set_attn_implementation("eager")
     if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
@@ -77,11 +77,11 @@ def test_attention_to_a_prefix_is_the_eager_models_mean_over_all_rows_tokens(
 
     torch.testing.assert_close(attention_LP, expected_LP, rtol=0, atol=1e-5)
     assert (attention_LP.sum(dim=1) < 1).all()
-    assert attention_LP.std() > 0.01, "the case tells positions apart"
+    assert attention_LP.std() > 0.01, "positions differ"
 
 
 def text_norms(cached_1HTK: Tensor) -> Tensor:
-    """One norm for each token behind the prefix, over all heads: [T]."""
+    """One norm for each token after the prefix, over all heads: [T]."""
     return cached_1HTK[0, :, PREFIX:].square().sum(dim=(0, 2)).sqrt()
 
 
@@ -102,7 +102,7 @@ def test_norms_are_those_of_the_texts_own_keys_and_values(family: str, engine: s
 
 @ENGINES
 @pytest.mark.parametrize("family", FAMILIES)
-def test_only_text_behind_a_virtual_token_counts(family: str, engine: str) -> None:
+def test_only_text_after_a_virtual_token_counts(family: str, engine: str) -> None:
     rows = [(-1, 7, 8, -2, 9), (-1, 10, -2, 11, 12, 13)]
     bank = embedding_bank(2)
     first = [eager(family, bank, row)[0] for row in rows]

@@ -36,6 +36,6 @@ def make_run() -> MakeRun:
 
 @pytest.fixture
 def failed_run(make_run: MakeRun) -> RunRecord:
-    """Failed at its second seed, with an error of two lines."""
+    """A run that failed with an error of two lines."""
     failure = Failure(type="TrainingError", message="the loss is nan at step 12:\n  lower optimizer.lr")
     return replace(make_run("p_tuning", seed=2, macro_f1=None), status="failed", error=failure)

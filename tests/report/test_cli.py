@@ -1,4 +1,4 @@
-"""How a Hydra app of ours fails, alone and in a sweep."""
+"""How a Hydra app of this package fails, alone and in a sweep."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_the_users_mistake_is_one_line_and_exit_code_1(app: Path) -> None:
     assert done.stderr == "error: the table is empty: give another\n"
 
 
-def test_a_defect_of_ours_keeps_its_stack_trace(app: Path) -> None:
+def test_a_defect_keeps_its_stack_trace(app: Path) -> None:
     done = _run(app, "+kind=defect")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "ZeroDivisionError: ours" in done.stderr
 
 
-def test_a_sweep_goes_on_after_a_mistake_and_ends_with_exit_code_1(app: Path) -> None:
+def test_a_sweep_continues_after_a_mistake_and_ends_with_exit_code_1(app: Path) -> None:
     done = _run(app, "-m", "+kind=first,mistake,last")
     assert done.returncode == 1
     assert [line for line in done.stdout.splitlines() if line.startswith("done")] == [

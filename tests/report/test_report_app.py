@@ -1,4 +1,4 @@
-"""`softcue-report` as a user runs it: a process in some folder."""
+"""`softcue-report` as a user runs it: a process in a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _report(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_the_table_names_every_method_and_what_went_wrong_beneath(runs: Path) -> None:
+def test_the_table_names_every_method_and_the_notes_what_went_wrong(runs: Path) -> None:
     done = _report(runs, "runs=runs/demo")
     assert (done.returncode, done.stderr) == (0, "")
     title, *_, failed, unreadable = done.stdout.splitlines()
@@ -63,6 +63,10 @@ def test_output_holds_the_csv_alone_and_the_notes_go_to_stderr(runs: Path) -> No
         (
             ["runs=runs/demo", "format=html"],
             "error: format is 'html'; choose one of terminal, markdown, csv.",
+        ),
+        (
+            ["runs=runs/demo", "sort_by=loss"],
+            "error: 'loss' is not a metric; choose one of accuracy",
         ),
         (["runs=runs/demo", "output=no/table.txt"], "error: no/table.txt cannot be written (No such file"),
         (["runs=???"], "error: runs has no default; give it as runs=..."),

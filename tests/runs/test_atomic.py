@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from softcue.runs.atomic import atomic_path, write_atomic
 
 @contextmanager
 def disk_for(num_bytes: int) -> Iterator[None]:
-    """Let the kernel refuse every file's bytes beyond a limit, half-way through a write."""
+    """Make the kernel refuse bytes beyond a limit in every file, half-way through a write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:
@@ -25,20 +25,20 @@ def disk_for(num_bytes: int) -> Iterator[None]:
 
 
 def write_half(path: Path, error: BaseException) -> None:
-    """Be interrupted by an error in the middle of a file."""
+    """Raise an error in the middle of writing a file."""
     with atomic_path(path) as temporary:
         temporary.write_text("half of")
         raise error
 
 
 def write_to_full_device(path: Path) -> None:
-    """Write where the kernel answers ENOSPC to everything."""
+    """Write to a device on which every write fails with ENOSPC."""
     with atomic_path(path) as temporary:
         temporary.symlink_to("/dev/full")
         temporary.write_bytes(b"x" * 10_000)
 
 
-def test_text_and_bytes_arrive_as_they_are(tmp_path: Path) -> None:
+def test_text_and_bytes_are_written_unchanged(tmp_path: Path) -> None:
     write_atomic(tmp_path / "text", "süß\n")
     write_atomic(tmp_path / "bytes", b"\x00\xff")
     assert (tmp_path / "text").read_bytes() == "süß\n".encode()
@@ -61,7 +61,7 @@ def test_an_exception_in_mid_write_keeps_the_earlier_file(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_is_seen_under_the_name_before_the_file_is_whole(tmp_path: Path) -> None:
+def test_the_file_does_not_exist_before_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     with atomic_path(path) as temporary:
         temporary.write_text("whole")
@@ -69,7 +69,7 @@ def test_nothing_is_seen_under_the_name_before_the_file_is_whole(tmp_path: Path)
     assert path.read_text() == "whole"
 
 
-def test_a_write_cut_short_by_the_kernel_leaves_no_file_and_names_the_way_out(tmp_path: Path) -> None:
+def test_a_write_that_the_kernel_truncates_leaves_no_file_and_names_the_setting(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     with disk_for(4096), pytest.raises(RunError, match=r"record\.json cannot be written .*paths\.runs="):
         write_atomic(path, b"x" * 10_000)
@@ -77,13 +77,13 @@ def test_a_write_cut_short_by_the_kernel_leaves_no_file_and_names_the_way_out(tm
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-def test_a_full_disk_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"No space left on device.*paths\.runs="):
         write_to_full_device(tmp_path / "record.json")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_none_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"Not a directory.*paths\.runs="):
         write_atomic(tmp_path / "file" / "record.json", "{}")

@@ -1,4 +1,4 @@
-"""Versions, commit and machine, as they are recorded."""
+"""Versions, commit and machine, as recorded."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_results_beside_the_source_do_not_make_it_dirty(repository: Path) -> Non
     assert not state.dirty
 
 
-def test_a_package_installed_inside_somebodys_repository_has_no_commit(repository: Path) -> None:
+def test_a_package_installed_inside_another_repository_has_no_commit(repository: Path) -> None:
     installed = repository / ".venv" / "softcue"
     installed.mkdir(parents=True)
     (installed / "code.py").touch()
@@ -83,7 +83,7 @@ def test_versions_are_those_installed_and_absent_packages_are_left_out() -> None
     assert all(found.values())
 
 
-def test_hardware_names_this_machine_and_what_torch_said() -> None:
+def test_hardware_is_this_machines_with_torchs_threads_and_gpu() -> None:
     machine = hardware(threads=3, gpu="A100")
     assert machine.cpu
     assert machine.cores >= 1

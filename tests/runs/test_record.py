@@ -1,4 +1,4 @@
-"""Run records as JSON: everything comes back, and nothing else is taken for a record."""
+"""Run records as JSON: everything is read back, and nothing else is accepted as a record."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ records = st.builds(
 
 @effort(max_examples=50, deadline=None)
 @given(record=records)
-def test_a_record_comes_back_from_json_as_it_was(record: RunRecord) -> None:
+def test_a_record_is_read_back_unchanged(record: RunRecord) -> None:
     assert RunRecord.from_json(record.to_json()) == record
 
 
@@ -127,6 +127,6 @@ def test_a_record_that_is_not_exactly_ours_is_refused_naming_the_field(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"record"', "{}", b"\xff\xfe\x00"])
-def test_what_is_no_record_at_all_is_refused(text: str | bytes) -> None:
+def test_text_that_is_not_a_record_is_refused(text: str | bytes) -> None:
     with pytest.raises(RunError, match="not a run record"):
         RunRecord.from_json(text)

@@ -1,4 +1,4 @@
-"""Run folders: what they hold, and the reading of many."""
+"""Run folders: their files, and the records of many."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_new_folder_has_no_record_and_is_not_complete(folder: RunFolder) -> No
     assert not folder.is_complete
 
 
-def test_a_record_comes_back_from_its_folder(folder: RunFolder, record: RunRecord) -> None:
+def test_a_record_is_read_back_from_its_folder(folder: RunFolder, record: RunRecord) -> None:
     folder.write_record(record)
     assert folder.record() == record
     assert folder.is_complete
@@ -40,7 +40,7 @@ def test_a_running_or_failed_run_is_not_complete(folder: RunFolder, record: RunR
     assert not folder.is_complete
 
 
-def test_predictions_come_back_with_their_types(folder: RunFolder) -> None:
+def test_predictions_are_read_back_with_their_types(folder: RunFolder) -> None:
     columns: dict[str, list[object]] = {
         "row": [3, 7],
         "text": ["late", "thanks"],
@@ -74,7 +74,7 @@ def test_an_unwritable_place_is_named_with_the_way_out(tmp_path: Path, where: st
         RunFolder(root, "run-1").create()
 
 
-def test_a_corrupt_record_says_which_file_and_what_to_do(folder: RunFolder) -> None:
+def test_a_corrupt_record_is_named_with_what_to_do(folder: RunFolder) -> None:
     folder.record_path.write_text('{"run_id": ')
     with pytest.raises(RunError, match=rf"{folder.record_path} cannot be read .* Delete {folder.path} "):
         folder.record()
@@ -91,7 +91,7 @@ def test_a_corrupt_record_hides_no_other(tmp_path: Path, record: RunRecord) -> N
     assert [str(tmp_path / "b" / "record.json") in str(problem) for problem in listing.problems] == [True]
 
 
-def test_folders_without_a_record_are_none_of_ours(tmp_path: Path, record: RunRecord) -> None:
+def test_folders_without_a_record_are_skipped(tmp_path: Path, record: RunRecord) -> None:
     (tmp_path / "multirun").mkdir()
     (tmp_path / "notes.txt").touch()
     RunFolder(tmp_path, "a").create()
@@ -105,13 +105,15 @@ def test_a_root_that_does_not_exist_holds_nothing(tmp_path: Path) -> None:
     assert list_records(tmp_path / "none").records == ()
 
 
-def test_a_thousand_records_are_listed_in_under_two_seconds(tmp_path: Path, record: RunRecord) -> None:
+def test_a_thousand_records_are_listed_in_under_two_seconds_of_processor_time(
+    tmp_path: Path, record: RunRecord
+) -> None:
     settings = {f"group_{i}": {f"setting_{j}": j / 7 for j in range(10)} for i in range(15)}
     for seed in range(1000):
         run = tmp_path / f"run-{seed:04d}"
         run.mkdir()
         (run / "record.json").write_text(replace(record, seed=seed, settings=settings).to_json())
-    start = time.perf_counter()
+    start = time.process_time()
     listing = list_records(tmp_path)
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
     assert [found.seed for found in listing.records] == list(range(1000))

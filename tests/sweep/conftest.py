@@ -1,4 +1,4 @@
-"""Sweeps as a user starts them, on the tiny backbone or on none."""
+"""Sweeps as a user starts them, on the tiny backbone or without one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from softcue.train import main
 from tests.integration.conftest import CACHE
 from tests.resume.conftest import tiny, tiny_backbone
+from tests.sweep.folder import Folder
 
 __all__ = ["sweep", "tiny", "tiny_backbone"]
 
@@ -21,7 +22,7 @@ Sweep = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def sweep(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Sweep:
-    """Run `softcue-train -m` in this process, which spares the imports: exit code, and all it printed."""
+    """Run `softcue-train -m` in this process, which saves the imports; the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOFTCUE_CACHE", str(CACHE))
 
@@ -39,8 +40,15 @@ def sweep(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tm
     return run
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    root = tmp_path / "runs"
+    root.mkdir()
+    return Folder(root)
+
+
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """The same in a process of its own."""
+    """Start `softcue-train -m` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "softcue.train", "-m", *arguments],
         cwd=cwd,

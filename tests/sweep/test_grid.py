@@ -1,9 +1,10 @@
-"""A sweep runs what is missing and nothing twice, survives its jobs, and says what came of them."""
+"""A sweep runs each missing job once, continues after failures, and reports the results."""
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,7 @@ def written(runs: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/record.json")}
 
 
-def test_what_is_complete_is_skipped_and_what_failed_is_run_again(sweep: Sweep, tmp_path: Path) -> None:
+def test_complete_jobs_are_skipped_and_failed_ones_are_run_again(sweep: Sweep, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     code, printed = sweep(*BASELINE, "split.num_train=50,99999,40")
     assert code == 1
@@ -54,38 +55,38 @@ def test_what_is_complete_is_skipped_and_what_failed_is_run_again(sweep: Sweep, 
     assert changed == {failed.run_id}
 
 
-def test_jobs_that_a_dead_launcher_took_along_are_started_again(
+def test_jobs_lost_with_their_launcher_are_started_again(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep(*BASELINE, "seed=0,1")
     for record in list_records(tmp_path / "runs").records:
-        # As an earlier command left it: its error says nothing of this one's start.
+        # The error of an earlier command says nothing about this one's.
         failed = replace(record, status="failed", error=Failure(type="OSError", message="disk full"))
         RunFolder(tmp_path / "runs", record.run_id).write_record(failed)
     launcher, starts = basic_launcher.BasicLauncher, count()
     launch = launcher.launch
 
-    def dies_twice(*arguments: Any) -> Any:
+    def fails_twice(*arguments: Any) -> Any:
         if next(starts) < 2:
             raise OSError("the workers are gone")
         return launch(*arguments)
 
-    monkeypatch.setattr(launcher, "launch", dies_twice)
+    monkeypatch.setattr(launcher, "launch", fails_twice)
     code, printed = sweep(*BASELINE, "seed=0,1")
     assert code == 0, printed
     assert next(starts) == 4
 
 
-def test_a_dry_run_lists_the_jobs_their_state_and_the_time_left(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_dry_run_lists_the_jobs_their_states_and_the_time_they_need(sweep: Sweep, tmp_path: Path) -> None:
     code, printed = sweep(*BASELINE, "seed=0,1", "dry=true")
     assert code == 0
-    assert "no finished run tells how long" in printed
+    assert "2 to run, and no complete run shows how long they take" in printed
     assert not (tmp_path / "runs").exists()
     sweep(*BASELINE, "seed=0,1")
     code, printed = sweep(*BASELINE, "seed=0,1,2", "dry=true")
     lines = [line.split() for line in printed.splitlines() if line.strip()[:1].isdigit()]
-    assert [line[3] for line in lines if line[1].startswith("seed=")] == ["complete", "complete", "left"]
-    assert "2 of 3 jobs are complete; 1 are left, about 0 s one after another" in printed
+    assert [line[3] for line in lines if line[1].startswith("seed=")] == ["complete", "complete", "pending"]
+    assert re.search(r"2 of 3 jobs are complete; 1 to run, about \d\.\d s one after another", printed)
     assert len(written(tmp_path / "runs")) == 2
 
 
@@ -105,7 +106,7 @@ def test_a_dry_run_lists_the_jobs_their_state_and_the_time_left(sweep: Sweep, tm
         (["backbone=local", "seed=1,2"], "job 0 (seed=1): backbone.path has no default"),
     ],
 )
-def test_an_impossible_job_is_named_before_the_first_one_starts(
+def test_an_impossible_job_is_named_before_any_job_starts(
     sweep: Sweep, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     code, printed = sweep("experiment=quickstart", "split.num_test=8", *arguments)
@@ -115,7 +116,7 @@ def test_an_impossible_job_is_named_before_the_first_one_starts(
     assert not list(tmp_path.rglob("record.json"))
 
 
-def test_a_job_that_diverges_stops_no_other(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
+def test_a_job_that_diverges_does_not_stop_the_others(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
     code, printed = sweep(*tiny, "prompt=prefix_tuning", "scheduler=constant", "optimizer.lr=3e37,0.01")
     assert code == 1
     assert "failed: TrainingError: the loss is no longer finite" in printed
@@ -125,7 +126,7 @@ def test_a_job_that_diverges_stops_no_other(sweep: Sweep, tiny: list[str], tmp_p
     ]
 
 
-def test_a_run_that_another_process_has_is_left_to_it(tmp_path: Path) -> None:
+def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
     settings = train_config(*BASELINE, f"paths.runs={tmp_path}")
     dry = settings.copy()
     dry.dry = True
@@ -138,7 +139,7 @@ def test_a_run_that_another_process_has_is_left_to_it(tmp_path: Path) -> None:
     assert train(settings).is_complete
 
 
-def test_two_sweeps_at_once_run_no_job_twice(tiny: list[str], tmp_path: Path) -> None:
+def test_two_concurrent_sweeps_run_no_job_twice(tiny: list[str], tmp_path: Path) -> None:
     arguments = [*tiny, "seed=0,1,2,3", f"paths.runs={tmp_path / 'runs'}"]
     both = [start(*arguments, cwd=tmp_path) for _ in range(2)]
     for process in both:
@@ -163,7 +164,7 @@ def content(folder: Path) -> dict[str, object]:
 def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came to that"
+        assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.01)
 
 
@@ -171,13 +172,13 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> None:
 def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
     sweep: Sweep, tiny: list[str], tmp_path: Path, seed: int
 ) -> None:
-    """Killed at a random step of a job; then what is missing runs, and the job goes on."""
+    """Kill the sweep at a random step of a job: the same command resumes that job and runs the rest."""
     arguments = [
         *tiny,
         "prompt=p_tuning_lstm,prefix_tuning",
         'prompt.layout="[soft:4]{input}"',
         "trainer.max_epochs=40",
-        "threads=1",  # in whatever process
+        "threads=1",  # so that both processes use the same number
     ]
     runs = tmp_path / "runs"
     step = random.Random(seed).randrange(2, 60)
@@ -204,5 +205,5 @@ def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
 def test_the_plan_names_every_run(sweep: Sweep, tmp_path: Path) -> None:
     sweep(*BASELINE, "seed=0,1")
     plan = json.loads((tmp_path / "runs" / "sweep.json").read_text())
-    assert [job["words"] for job in plan["jobs"]] == ["seed=0", "seed=1"]
+    assert [job["label"] for job in plan["jobs"]] == ["seed=0", "seed=1"]
     assert {run for job in plan["jobs"] for run in job["runs"]} == set(written(tmp_path / "runs"))

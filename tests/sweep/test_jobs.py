@@ -53,7 +53,7 @@ def jobs() -> Jobs:
 
 def test_a_job_has_the_folder_that_it_has_alone_whatever_was_asked_before(jobs: Jobs, tmp_path: Path) -> None:
     runs = f"paths.runs={tmp_path}"
-    found = jobs.of([[*COMMON, runs, *overrides] for overrides in [*LISTS, *reversed(LISTS)]])
+    found = jobs.from_overrides([[*COMMON, runs, *overrides] for overrides in [*LISTS, *reversed(LISTS)]])
     alone = [train(train_config(*COMMON, runs, *overrides, "dry=true")).path for overrides in LISTS]
     assert [job.folders[0].path for job in found] == [*alone, *reversed(alone)]
     # What `auto` comes to is the machine's business.
@@ -61,18 +61,20 @@ def test_a_job_has_the_folder_that_it_has_alone_whatever_was_asked_before(jobs: 
 
 
 def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> None:
-    (job,) = jobs.of([[*COMMON, f"paths.runs={tmp_path}", "joint.seed=[0,1]"]])
+    (job,) = jobs.from_overrides([[*COMMON, f"paths.runs={tmp_path}", "joint.seed=[0,1]"]])
     alone = [
         train(train_config(*COMMON, f"paths.runs={tmp_path}", f"seed={seed}", "dry=true")) for seed in (0, 1)
     ]
     assert [folder.path for folder in job.folders] == [folder.path for folder in alone]
 
 
-def test_words_are_what_sets_jobs_apart(jobs: Jobs) -> None:
-    found = jobs.of([[*COMMON, "seed=1", "prompt=p_tuning"], [*COMMON, "seed=2", "prompt=p_tuning"]])
-    assert [job.words for job in found] == ["seed=1", "seed=2"]
+def test_labels_are_what_sets_jobs_apart(jobs: Jobs) -> None:
+    found = jobs.from_overrides(
+        [[*COMMON, "seed=1", "prompt=p_tuning"], [*COMMON, "seed=2", "prompt=p_tuning"]]
+    )
+    assert [job.label for job in found] == ["seed=1", "seed=2"]
 
 
 def test_a_job_that_cannot_be_composed_is_named(jobs: Jobs) -> None:
     with pytest.raises(ConfigError, match=r"no job was started: job 1 \(split.folds=3\): Could not override"):
-        jobs.of([[*COMMON, "seed=1"], [*COMMON, "split.folds=3"]])
+        jobs.from_overrides([[*COMMON, "seed=1"], [*COMMON, "split.folds=3"]])

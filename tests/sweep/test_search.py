@@ -1,4 +1,4 @@
-"""Searches on the tiny backbone: Optuna's, which outlives its process, and one with equal budgets."""
+"""Searches on the tiny backbone: Optuna's, which can be resumed, and equal budgets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from softcue.runs.metrics import METRICS
 from softcue.runs.store import list_records
 from softcue.sweep.budget import Trial, best_trial
 from softcue.training.pruning import STUDY
@@ -30,16 +32,16 @@ def study(runs: Path) -> optuna.Study:
     return optuna.load_study(study_name=STUDY, storage=storage)
 
 
-def test_a_study_goes_on_where_it_was_cut_off(
+def test_an_interrupted_study_is_resumed(
     sweep: Sweep, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = [*tiny, *SEARCH, "search.pruner.n_startup_trials=9", f"paths.runs={tmp_path / 'runs'}"]
 
-    def cut_off(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "score", cut_off)
+        patch.setattr(Session, "score", interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(*arguments, "hydra.sweeper.num_trials=2")
     (begun,) = study(tmp_path / "runs").trials
@@ -61,22 +63,17 @@ def test_a_study_goes_on_where_it_was_cut_off(
     assert "best" in printed
 
 
-def test_a_trial_that_lags_behind_is_given_up(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
-    # A rate of 30 throws the prompt about: behind both trials before it, whatever their rates.
+def test_a_trial_that_lags_behind_is_pruned(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
+    # A learning rate of 30 is worse than both trials before it, whatever theirs are.
     arguments = [*tiny, *SEARCH, f"paths.runs={tmp_path / 'runs'}"]
-    sweep(
-        *arguments,
-        "hydra.sweeper.num_trials=2",
-        "hydra.sweeper.metric=validation/perplexity",
-        "hydra.sweeper.direction=minimize",
-    )
+    sweep(*arguments, "hydra.sweeper.num_trials=2", "hydra.sweeper.metric=validation/perplexity")
+    assert study(tmp_path / "runs").direction == StudyDirection.MINIMIZE
     space = "hydra.sweeper.params={prompt.learning_rate: 'tag(log, interval(30, 31))'}"
     code, printed = sweep(
         *arguments,
         "hydra.sweeper.num_trials=3",
         space,
         "hydra.sweeper.metric=validation/perplexity",
-        "hydra.sweeper.direction=minimize",
     )
     assert code == 0, printed
     assert study(tmp_path / "runs").trials[2].state == TrialState.PRUNED
@@ -87,12 +84,15 @@ def test_a_trial_that_lags_behind_is_given_up(sweep: Sweep, tiny: list[str], tmp
     ]
 
 
-def test_a_search_of_nothing_and_by_nothing_is_refused(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
+def test_a_search_without_a_space_or_a_metric_is_refused(sweep: Sweep, tiny: list[str]) -> None:
     code, printed = sweep(*tiny, "hydra/sweeper=search", "split.num_validation=8")
     assert (code, "error: there is nothing to search" in printed) == (1, True)
-    code, printed = sweep(*tiny, *SEARCH, "hydra.sweeper.metric=validation/f1", "hydra.sweeper.num_trials=1")
+    code, printed = sweep(*tiny, *SEARCH, "hydra.sweeper.metric=validation/f1")
+    assert (code, "error: 'f1' is not a metric; choose one of accuracy, macro_f1, " in printed) == (1, True)
+    code, printed = sweep(*tiny, *SEARCH, "hydra.sweeper.metric=train/auroc", "hydra.sweeper.num_trials=1")
     assert code == 1
-    assert "the search goes by 'validation/f1', which no validation gives; choose one of" in printed
+    assert "'train/auroc'" in printed
+    assert "choose one of" in printed
 
 
 def test_every_method_has_the_same_trials_and_its_best_is_refitted(
@@ -130,12 +130,28 @@ def test_every_method_has_the_same_trials_and_its_best_is_refitted(
         assert sum(by_rate[rate]) == best
 
 
-def test_a_trial_without_all_its_folds_is_never_the_best() -> None:
+def test_a_trial_that_lacks_a_fold_is_never_the_best() -> None:
     trials = [
         Trial(method="a", overrides=("lr=1",), score=None),
         Trial(method="a", overrides=("lr=2",), score=0.0),
         Trial(method="a", overrides=("lr=3",), score=0.0),
         Trial(method="b", overrides=("lr=4",), score=0.9),
     ]
-    assert best_trial(trials, "a") is trials[1]
-    assert best_trial(trials, "c") is None
+    assert best_trial(trials, "a", METRICS["macro_f1"]) is trials[1]
+    assert best_trial(trials, "c", METRICS["macro_f1"]) is None
+
+
+def test_the_best_trial_by_perplexity_is_the_lowest() -> None:
+    trials = [Trial(method="a", overrides=(f"lr={n}",), score=n) for n in (3.0, 2.0, 4.0)]
+    assert best_trial(trials, "a", METRICS["perplexity"]) is trials[1]
+
+
+def test_an_equal_budget_of_nothing_is_refused(sweep: Sweep, tiny: list[str]) -> None:
+    space = "+hydra.sweeper.spaces.prompt_tuning={optimizer.lr: 'interval(0, 1)'}"
+    for given, missing in (
+        ([], "spaces"),
+        ([space], "folds"),
+        ([space, "hydra.sweeper.folds=[x]"], "refits"),
+    ):
+        code, printed = sweep(*tiny, "hydra/sweeper=equal_budget", *given)
+        assert (code, f"error: hydra.sweeper.{missing} is empty; give it as" in printed) == (1, True)

@@ -1,4 +1,4 @@
-"""Spaces written as Hydra writes sweeps, and points in them."""
+"""Spaces in Hydra's syntax for sweeps, and points drawn from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_intervals_choices_and_ranges_are_read() -> None:
 
 
 @pytest.mark.parametrize("text", ["0.1", "interval(1, 0.1)", "tag(log, interval(0, 1))"])
-def test_what_is_no_space_is_refused_by_name(text: str) -> None:
+def test_a_setting_without_several_values_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^optimizer.lr="):
         parse_space({"optimizer.lr": text})
 
@@ -45,7 +45,7 @@ def test_points_follow_from_the_seed_and_fill_the_space(sampler: str) -> None:
     assert drawn != points(space, count=64, sampler=sampler, seed=4)
     counts, _ = np.histogram([float(point["a"]) for point in drawn], bins=4, range=(0, 1))
     assert {point["b"] for point in drawn} == {"x", "y"}
-    # Sobol points are balanced in every quarter; random ones only nearly.
+    # Sobol points are balanced over the quarters; random ones are not.
     assert set(counts) == {16} if sampler == "sobol" else set(counts) != {16}
 
 
@@ -61,7 +61,7 @@ def test_an_unknown_sampler_is_named() -> None:
         points(parse_space({"a": "interval(0, 1)"}), count=2, sampler="grid", seed=0)
 
 
-def test_of_a_command_what_has_several_values_is_searched() -> None:
+def test_arguments_with_several_values_are_the_searched_ones() -> None:
     several, single = split_space(["seed=1", "a.b=choice(1,2)", "c=tag(log, interval(1, 2))", "+d=e"])
     assert several == {"a.b": "choice(1,2)", "c": "tag(log, interval(1, 2))"}
     assert single == ["seed=1", "+d=e"]

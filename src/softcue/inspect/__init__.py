@@ -1,1 +1,1 @@
-"""Reading a prompt: what its virtual tokens are near, how far they moved, and who attends to them."""
+"""Inspecting a prompt: the words its virtual tokens are near, how far they moved, what attends to them."""

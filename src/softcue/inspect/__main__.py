@@ -1,9 +1,7 @@
-"""`softcue-inspect`: a finished prompt → tables, and a picture if asked for."""
+"""`softcue-inspect`: tables about a trained prompt, and optionally a picture."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,38 +12,33 @@ from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
 from softcue.runs.atomic import write_atomic
+from softcue.tables.render import expect_format, write_tables
 
-FORMATS = ("terminal", "markdown", "csv")
 PICTURES = ("png", "svg")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="inspect")
 @run_app
 def main(settings: DictConfig) -> None:
-    """Print what a run's prompt is near, how far it moved and what attends to it."""
+    """Write what a run's prompt is near, how far it moved and what attends to it."""
     _check(settings)
-    # Imports torch, for which a mistake in the settings need not wait.
+    # Imported after the check: torch takes seconds to import.
     from softcue.inspect.reading import read
-    from softcue.inspect.render import text_of
+    from softcue.inspect.tables import full_table, tables
     from softcue.trained import load
 
     draw = None if settings.plot is None else _painter()
-    finished = load(settings.run, task=settings.task)
-    reading = read(finished, prompt=settings.prompt, num_nearest=settings.nearest, num_rows=settings.rows)
-    width = shutil.get_terminal_size((120, 24)).columns
-    text = text_of(reading, form=settings.format, width=width)
-    if settings.output is None:
-        sys.stdout.write(text)
-    else:
-        write_atomic(Path(settings.output), text)
+    prompt = load(settings.run, task=settings.task)
+    reading = read(prompt, prompt=settings.prompt, num_nearest=settings.nearest, num_rows=settings.rows)
+    shown = [full_table(reading)] if settings.format == "csv" else tables(reading)
+    write_tables(shown, form=settings.format, output=settings.output, notes=reading.notes)
     if draw is not None:
         path = Path(settings.plot)
         write_atomic(path, draw(reading, form=path.suffix[1:]))
 
 
 def _check(settings: DictConfig) -> None:
-    if settings.format not in FORMATS:
-        raise ConfigError(f"format is {settings.format!r}; choose one of {', '.join(FORMATS)}.")
+    expect_format(settings.format)
     for name in ("nearest", "rows"):
         if settings[name] < 1:
             raise ConfigError(f"{name} is {settings[name]}; give a whole number from 1 up.")

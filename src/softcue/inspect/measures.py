@@ -1,6 +1,6 @@
-"""The plain formulas of a reading: norms, cosines, percentiles and distances.
+"""The formulas of a reading: norms, cosines, percentiles and distances.
 
-V vocabulary, P virtual tokens, D numbers each, N nearest, Q the quantiles in `LEVELS`.
+V vocabulary, P virtual tokens, D hidden size, N nearest, Q the quantiles in `LEVELS`.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 LEVELS = (0.05, 0.5, 0.95)
-"""The quantiles that stand for a whole distribution of norms."""
+"""The quantiles that summarise a distribution of norms."""
 ROWS_AT_ONCE = 2**15
-"""Rows of the vocabulary that are fp32 at a time: a bfloat16 table is not held twice."""
+"""Rows of the vocabulary converted to fp32 at a time, so that a bfloat16 table is not held twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """How far vectors have moved: the L2 distance to their start, and the cosine with it."""
+    """How far vectors moved: the L2 distance to their start, and the cosine with it."""
 
     distance: Tensor
     cosine: Tensor
 
 
 def drift(now: Tensor, start: Tensor) -> Drift:
-    """From start to now, over the last dimension."""
+    """Compare vectors with their start, over the last dimension."""
     return Drift(distance=(now - start).norm(dim=-1), cosine=cosine_similarity(now, start, dim=-1))
 
 
 def similarity(vectors_PD: Tensor) -> Tensor:
-    """The cosine of each vector with each other: [P, P]."""
+    """The cosine of every vector with every other: [P, P]."""
     unit_PD = normalize(vectors_PD, dim=1)
     return unit_PD @ unit_PD.T
 
 
 def similar_others(similarity_PP: Tensor) -> list[tuple[int | None, float | None]]:
-    """Each vector's most similar other and the cosine; a vector alone has none."""
+    """Each vector's most similar other and the cosine; a single vector has none."""
     if len(similarity_PP) == 1:
         return [(None, None)]
     cosine_P, index_P = similarity_PP.clone().fill_diagonal_(-torch.inf).max(dim=1)
@@ -45,7 +45,7 @@ def similar_others(similarity_PP: Tensor) -> list[tuple[int | None, float | None
 
 
 def nearest(vectors_PD: Tensor, embedding_VD: Tensor, *, count: int) -> tuple[Tensor, Tensor]:
-    """The tokens of highest cosine, best first, and their cosines: [P, N] each."""
+    """The tokens of highest cosine, highest first, and their cosines: [P, N] each."""
     unit_PD = normalize(vectors_PD, dim=1)
     parts = [unit_PD @ normalize(part.float(), dim=1).T for part in embedding_VD.split(ROWS_AT_ONCE)]
     cosine_PN, id_PN = torch.cat(parts, dim=1).topk(count, dim=1)
@@ -53,7 +53,7 @@ def nearest(vectors_PD: Tensor, embedding_VD: Tensor, *, count: int) -> tuple[Te
 
 
 def norms(embedding_VD: Tensor) -> Tensor:
-    """L2 norm of each row, in fp32: [V]."""
+    """The L2 norm of each row, in fp32: [V]."""
     return torch.cat([part.float().norm(dim=1) for part in embedding_VD.split(ROWS_AT_ONCE)])
 
 

@@ -1,4 +1,4 @@
-"""A reading as one picture, by matplotlib (the extra `plots`).
+"""A reading as one picture, with matplotlib (the extra `plots`).
 
 L layers, P virtual tokens.
 """
@@ -32,11 +32,11 @@ STYLE: Any = {
 DARK, LIGHT, GREY = "#3d6fa5", "#e07b39", "#d9d9d9"
 TOKEN = "virtual token"
 LEAST_SHARE = 1e-3
-"""Attention below 0.1 % has one colour."""
+"""Attention below 0.1 % has a single colour."""
 
 
 def draw(reading: Reading, *, form: str) -> bytes:
-    """The picture as the content of a "png" or "svg" file."""
+    """Draw the picture as the content of a "png" or "svg" file."""
     with mpl.rc_context(STYLE):
         if isinstance(reading.own, Embeddings):
             figure = _of_embeddings(reading, reading.own)
@@ -44,7 +44,7 @@ def draw(reading: Reading, *, form: str) -> bytes:
             figure = _of_prefix(reading, reading.own)
         figure.suptitle(reading.title, fontsize=13, x=0.01, ha="left")
         content = io.BytesIO()
-        # Without its date, the same reading is the same file.
+        # Without a date, the same reading gives the same file.
         figure.savefig(content, format=form, dpi=160, metadata={"Date": None} if form == "svg" else {})
     return content.getvalue()
 
@@ -88,10 +88,10 @@ def _similarity(axes: Axes, reading: Reading, title: str) -> None:
 
 def _attention(axes: Axes, reading: Reading) -> None:
     share_LP = reading.attention_LP.numpy()
-    grey = " (grey: no text behind)" if np.isnan(share_LP).any() else ""
+    grey = " (grey: no text follows)" if np.isnan(share_LP).any() else ""
     axes.set(title=f"Attention from the text of {reading.num_rows} training rows{grey}", ylabel="layer")
     if np.isnan(share_LP).all():
-        words = "No text stands behind the virtual tokens."
+        words = "No text follows the virtual tokens."
         axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
         axes.set(xlim=(-0.5, share_LP.shape[1] - 0.5), ylim=(len(share_LP) - 0.5, -0.5))
     else:
@@ -109,14 +109,14 @@ def _norms(axes: Axes, own: Embeddings) -> None:
     axes.axhspan(low, high, color=GREY, alpha=0.6, label="vocabulary, 5–95 %")
     axes.axhline(middle, color="grey", linewidth=1, label="its median")
     axes.plot(own.norm_P.numpy(), "o", color=DARK, label="virtual tokens")
-    axes.set(title="Norms, beside the vocabulary's", ylabel="L2 norm", ylim=(0, None))
+    axes.set(title="Norms, with the vocabulary's", ylabel="L2 norm", ylim=(0, None))
     _legend(axes)
 
 
 def _drift(axes: Axes, drift: Drift | None) -> None:
     axes.set(title="Drift from the start", ylabel="L2 distance")
     if drift is None:
-        _say_no_start(axes)
+        _note_no_start(axes)
         return
     scale, colours = Normalize(0, 1), mpl.colormaps["viridis"]
     axes.bar(range(len(drift.distance)), drift.distance.numpy(), color=colours(scale(drift.cosine.numpy())))
@@ -127,11 +127,11 @@ def _drift(axes: Axes, drift: Drift | None) -> None:
 def _drifts(axes: Axes, own: Prefix) -> None:
     axes.set(title="Drift from the start, all layers as one vector", ylabel="L2 distance")
     if own.keys.drift_P is None or own.values.drift_P is None:
-        _say_no_start(axes)
+        _note_no_start(axes)
         return
-    places = np.arange(len(own.keys.drift_P.distance))
-    axes.bar(places - 0.2, own.keys.drift_P.distance.numpy(), width=0.4, color=DARK, label="keys")
-    axes.bar(places + 0.2, own.values.drift_P.distance.numpy(), width=0.4, color=LIGHT, label="values")
+    position_P = np.arange(len(own.keys.drift_P.distance))
+    axes.bar(position_P - 0.2, own.keys.drift_P.distance.numpy(), width=0.4, color=DARK, label="keys")
+    axes.bar(position_P + 0.2, own.values.drift_P.distance.numpy(), width=0.4, color=LIGHT, label="values")
     _legend(axes)
 
 
@@ -164,7 +164,7 @@ def _number_tokens(axes: Axes, reading: Reading) -> None:
 
 
 def _locate(axes: Axes, count: int, *, which: str) -> None:
-    """A number at every place, or at every second, fifth, tenth … where they would not fit."""
+    """Number every tick, or every second, fifth, tenth … if they would not fit."""
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 1000) if count <= 16 * step)
     (axes.xaxis if which == "x" else axes.yaxis).set_major_locator(MultipleLocator(step))
 
@@ -174,8 +174,8 @@ def _legend(axes: Axes) -> None:
     axes.legend(loc="upper left", ncols=3, frameon=False, fontsize=8)
 
 
-def _say_no_start(axes: Axes) -> None:
-    words = "Trained elsewhere: no start to measure from."
+def _note_no_start(axes: Axes) -> None:
+    words = "No start to measure drift from."
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
 
 

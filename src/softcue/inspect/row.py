@@ -1,4 +1,4 @@
-"""debug=show: one real row, token by token, in colour; the first look at a new template."""
+"""debug=show: one training row, token by token, in colour, for checking a new template."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ COLOURS: dict[RowKind, str] = {
 }
 RUNS: dict[Run, str] = {
     "shared head": "once a step for all rows of the batch",
-    "static context": "once, then kept for the whole run",
+    "static context": "once for the whole run",
     "tail": "every step, for this row alone",
-    "own forward": "every step, as the model's own forward runs it, padding included",
-    "not run": "never: padding, keys and values at hand, or a last token that is only predicted",
+    "own forward": "every step, by the model's own forward, padding included",
+    "not run": "never: padding, given keys and values, or a last token that is only predicted",
 }
 
 
@@ -48,7 +48,7 @@ class Token:
 
 
 def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: PromptData | MixedData) -> list[Token]:
-    """The first row of the first training batch, its label behind it."""
+    """The first row of the first training batch, followed by its label."""
     batch: Batch = next(iter(data.train_dataloader()))
     label = batch.choices[0][int(batch.target_B[0])]
     num_pads = 0 if batch.padded is None else batch.padded.width - len(batch.rows[0])
@@ -84,7 +84,7 @@ def _text(lm: Backbone, token: int) -> str:
 
 
 def render(tokens: list[Token], layout: str) -> Group:
-    """The row in colour, what the colours mean, and a line for each token."""
+    """The row in colour, a line for each token, and what the colours mean."""
     row = Text()
     for token in tokens:
         row.append(token.text, style=_style(token))

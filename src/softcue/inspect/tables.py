@@ -1,123 +1,102 @@
-"""A reading as tables for people: by virtual token, and a prefix by layer too."""
+"""A reading as tables: by virtual token or position, and a prefix also by layer.
+
+L layers, P virtual tokens.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from softcue.inspect.measures import Drift, similar_others
-from softcue.inspect.reading import Embeddings, Neighbour, Prefix, Reading
+from softcue.inspect.reading import Embeddings, InLayers, Neighbour, Prefix, Reading
+from softcue.tables.table import MISSING, Column, Table, number
 
-NOTHING = "–"
-
-Cell = str | tuple[Neighbour, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Cells under their headings, and a sentence that says how to read them."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    caption: str
+Cell = tuple[int, int]
+"""A layer and a position of a prefix."""
 
 
-def tables(reading: Reading) -> tuple[Table, ...]:
-    """What people are shown."""
+def tables(reading: Reading) -> list[Table[int]]:
+    """The tables for people."""
     if isinstance(reading.own, Embeddings):
-        return (_of_embeddings(reading, reading.own),)
-    return _of_positions(reading, reading.own), _of_layers(reading, reading.own)
+        return [_of_embeddings(reading, reading.own)]
+    return [_of_positions(reading, reading.own), _of_layers(reading, reading.own)]
 
 
-def _of_embeddings(reading: Reading, own: Embeddings) -> Table:
-    low, middle, high = own.vocabulary_Q.tolist()
+def full_table(reading: Reading) -> Table[Any]:
+    """The table for programs: a row for each virtual token, or for each layer and position of a prefix."""
+    if isinstance(reading.own, Embeddings):
+        return _of_embeddings(reading, reading.own)
+    return _of_cells(reading, reading.own)
+
+
+def _of_embeddings(reading: Reading, own: Embeddings) -> Table[int]:
+    low, middle, high = map(_digits, own.vocabulary_Q.tolist())
     return Table(
         title=reading.title,
-        header=("token", "nearest words", "norm", "percentile", "drift", "most similar", "attention"),
-        rows=tuple(
-            zip(
-                _numbers(reading),
-                own.nearest,
-                [_digits(norm) for norm in own.norm_P.tolist()],
-                _each(own.percentile_P, "{:.0f}"),
-                _moved(own.drift_P, len(own.nearest)),
-                _similar(reading.similarity_PP),
-                _attention(reading.attention_LP),
-                strict=True,
-            )
+        columns=(
+            number("token", lambda token: token),
+            Column("nearest words", own.nearest.__getitem__, _words, name="nearest", fields=_word_fields),
+            number("norm", _each(own.norm_P), _digits),
+            number("percentile", _each(own.percentile_P), "{:.0f}".format, name="norm_percentile"),
+            _drift("drift", own.drift_P),
+            _most_similar(reading.similarity_PP),
+            _attention(reading.attention_LP),
         ),
+        rows=range(len(own.nearest)),
         caption=(
             "Nearest words, most similar token: cosine. Norm: beside the vocabulary's, whose median is "
-            f"{_digits(middle)} (5 % to 95 %: {_digits(low)} to {_digits(high)}); percentile among them. "
-            f"Drift: L2 distance to the start (cosine with it). {_attention_words(reading)}"
+            f"{middle} (5 % to 95 %: {low} to {high}); percentile among them. "
+            f"Drift: L2 distance to the start (cosine with it). {_attention_caption(reading)}"
         ),
     )
 
 
-def _of_positions(reading: Reading, own: Prefix) -> Table:
-    count = len(reading.similarity_PP)
-    ratios = [(half.norm_LP / half.text_LQ[:, 1:2]).mean(dim=0) for half in (own.keys, own.values)]
+def _of_positions(reading: Reading, own: Prefix) -> Table[int]:
+    key_ratio_P, value_ratio_P = (
+        (half.norm_LP / half.text_LQ[:, 1:2]).mean(dim=0) for half in (own.keys, own.values)
+    )
     return Table(
         title=reading.title,
-        header=(
-            "position",
-            "key norm",
-            "value norm",
-            "key drift",
-            "value drift",
-            "most similar",
-            "attention",
+        columns=(
+            number("position", lambda position: position),
+            number("key norm", _each(key_ratio_P), "× {:.2f}".format),
+            number("value norm", _each(value_ratio_P), "× {:.2f}".format),
+            _drift("key drift", own.keys.drift_P),
+            _drift("value drift", own.values.drift_P),
+            _most_similar(reading.similarity_PP),
+            _attention(reading.attention_LP),
         ),
-        rows=tuple(
-            zip(
-                _numbers(reading),
-                *(_each(ratio_P, "× {:.2f}") for ratio_P in ratios),
-                _moved(own.keys.drift_P, count),
-                _moved(own.values.drift_P, count),
-                _similar(reading.similarity_PP),
-                _attention(reading.attention_LP),
-                strict=True,
-            )
-        ),
+        rows=range(len(reading.similarity_PP)),
         caption=(
             f"Norm: as a multiple of the median over the text tokens of {reading.num_rows} training rows, "
             "the mean over layers. Drift: L2 distance to the start (cosine with it), over all layers. "
-            f"Most similar position: cosine of the keys. {_attention_words(reading)}"
+            f"Most similar position: cosine of the keys. {_attention_caption(reading)}"
         ),
     )
 
 
-def _of_layers(reading: Reading, own: Prefix) -> Table:
-    top_L = reading.attention_LP.max(dim=1)
+def _of_layers(reading: Reading, own: Prefix) -> Table[int]:
+    highest_L = reading.attention_LP.max(dim=1)
+    highest = list(zip(highest_L.indices.tolist(), highest_L.values.tolist(), strict=True))
     return Table(
         title=f"{reading.title} · by layer",
-        header=(
-            "layer",
-            "key norm",
-            "text key norm",
-            "value norm",
-            "text value norm",
-            "attention",
-            "most to",
+        columns=(
+            number("layer", lambda layer: layer),
+            *(
+                column
+                for name, half in (("key", own.keys), ("value", own.values))
+                for column in (
+                    number(f"{name} norm", _prefix_norms(half), _range),
+                    number(f"text {name} norm", half.text_LQ.tolist().__getitem__, _range),
+                )
+            ),
+            number("attention", _each(100 * reading.attention_LP.sum(dim=1)), "{:.1f} %".format),
+            number("most to", highest.__getitem__, lambda of: f"{of[0]} ({100 * of[1]:.1f} %)"),
         ),
-        rows=tuple(
-            zip(
-                map(str, range(len(reading.attention_LP))),
-                *(
-                    column
-                    for half in (own.keys, own.values)
-                    for column in (_ranges(half.norm_LP), _spreads(half.text_LQ))
-                ),
-                _each(100 * reading.attention_LP.sum(dim=1), "{:.1f} %"),
-                (
-                    f"{position} ({100 * share:.1f} %)"
-                    for position, share in zip(top_L.indices.tolist(), top_L.values.tolist(), strict=True)
-                ),
-                strict=True,
-            )
-        ),
+        rows=range(len(reading.attention_LP)),
         caption=(
             "Norm: median over the prefix's positions (least to most), beside that over text tokens "
             "(5 % to 95 %). Attention: of a text token to the whole prefix, and to its highest position."
@@ -125,61 +104,118 @@ def _of_layers(reading: Reading, own: Prefix) -> Table:
     )
 
 
-def _numbers(reading: Reading) -> list[str]:
-    return [str(token) for token in range(len(reading.similarity_PP))]
+def _of_cells(reading: Reading, own: Prefix) -> Table[Cell]:
+    num_layers, num_positions = reading.attention_LP.shape
+    halves = (("key", own.keys), ("value", own.values))
+    return Table(
+        columns=(
+            number("layer", lambda cell: cell[0]),
+            number("position", lambda cell: cell[1]),
+            *(
+                column
+                for name, half in halves
+                for column in (
+                    number(f"{name}_norm", _each(half.norm_LP)),
+                    number(f"text_{name}_norm", _median(half.text_LQ)),
+                )
+            ),
+            *(_drift(f"{name}_drift", half.drift_LP) for name, half in halves),
+            number("attention", _each(reading.attention_LP)),
+        ),
+        rows=[(layer, position) for layer in range(num_layers) for position in range(num_positions)],
+    )
 
 
-def _each(values: Tensor, form: str) -> list[str]:
-    return [form.format(value) for value in values.tolist()]
+def _each(values: Tensor) -> Callable[[Any], float]:
+    """Look a row up in a tensor, by its index or by its layer and position."""
+    return lambda row: values[row].item()
 
 
-def _moved(drift: Drift | None, count: int) -> list[str]:
-    if drift is None:
-        return [NOTHING] * count
-    both = zip(drift.distance.tolist(), drift.cosine.tolist(), strict=True)
-    return [f"{_digits(distance)} ({cosine:.2f})" for distance, cosine in both]
+def _median(text_LQ: Tensor) -> Callable[[Cell], float]:
+    return lambda cell: text_LQ[cell[0], 1].item()
 
 
-def _similar(similarity_PP: Tensor) -> list[str]:
-    return [
-        NOTHING if other is None else f"{other} ({cosine:.2f})"
-        for other, cosine in similar_others(similarity_PP)
-    ]
+def _prefix_norms(half: InLayers) -> Callable[[int], tuple[float, float, float]]:
+    """The least, the median and the greatest norm of a layer."""
+    norm_LP = half.norm_LP
+    return lambda layer: (
+        norm_LP[layer].min().item(),
+        norm_LP[layer].median().item(),
+        norm_LP[layer].max().item(),
+    )
 
 
-def _attention(attention_LP: Tensor) -> list[str]:
+def _drift(heading: str, drift: Drift | None) -> Column[Any]:
+    return Column(
+        heading,
+        lambda row: (drift.distance[row].item(), drift.cosine[row].item()) if drift else None,
+        lambda moved: f"{_digits(moved[0])} ({moved[1]:.2f})",
+        align="right",
+        fields=_named("", "_cosine"),
+    )
+
+
+def _most_similar(similarity_PP: Tensor) -> Column[int]:
+    others = similar_others(similarity_PP)
+    return Column(
+        "most similar",
+        lambda token: others[token] if others[token][0] is not None else None,
+        lambda other: f"{other[0]} ({other[1]:.2f})",
+        align="right",
+        name="most_similar",
+        fields=_named("", "_cosine"),
+    )
+
+
+def _attention(attention_LP: Tensor) -> Column[int]:
     """`1.2 % (layer 7: 5.3 %)`: the mean over layers, and the layer that gives most."""
-    most_P = attention_LP.max(dim=0)
-    of_each = zip(attention_LP.mean(dim=0), most_P.indices.tolist(), most_P.values.tolist(), strict=True)
-    return [
-        NOTHING if mean.isnan() else f"{100 * mean.item():.2f} % (layer {layer}: {100 * most:.1f} %)"
-        for mean, layer, most in of_each
-    ]
+    mean_P, most_P = attention_LP.mean(dim=0), attention_LP.max(dim=0)
+
+    def value(token: int) -> tuple[float, int, float] | None:
+        if mean_P[token].isnan():
+            return None
+        return mean_P[token].item(), int(most_P.indices[token]), most_P.values[token].item()
+
+    return Column(
+        "attention",
+        value,
+        lambda of: f"{100 * of[0]:.2f} % (layer {of[1]}: {100 * of[2]:.1f} %)",
+        align="right",
+        fields=_named("", "_top_layer", "_in_top_layer"),
+    )
 
 
-def _attention_words(reading: Reading) -> str:
+def _attention_caption(reading: Reading) -> str:
     words = (
-        "Attention: the share of its own that a text token behind gives, the mean over heads, layers and the "
-        f"text of {reading.num_rows} training rows (the layer that gives most)."
+        "Attention: the share of its attention that a later text token gives, the mean over heads, layers "
+        f"and the text of {reading.num_rows} training rows (the layer that gives most)."
     )
     if reading.attention_LP.isnan().any():
-        words += f" {NOTHING}: no text stands behind."
+        words += f" {MISSING}: no text follows."
     return words
 
 
-def _ranges(norm_LP: Tensor) -> list[str]:
-    ends = zip(norm_LP.median(dim=1).values, norm_LP.amin(dim=1), norm_LP.amax(dim=1), strict=True)
-    return [_range(middle.item(), low.item(), high.item()) for middle, low, high in ends]
+def _words(near: Sequence[Neighbour]) -> tuple[str, ...]:
+    return tuple(f"{word.text!r} {word.cosine:.2f}" for word in near)
 
 
-def _spreads(text_LQ: Tensor) -> list[str]:
-    return [_range(middle, low, high) for low, middle, high in text_LQ.tolist()]
+def _word_fields(near: Sequence[Neighbour]) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for place, word in enumerate(near, start=1):
+        fields |= {f"_{place}": word.text, f"_{place}_cosine": word.cosine}
+    return fields
 
 
-def _range(middle: float, low: float, high: float) -> str:
-    return f"{_digits(middle)} ({_digits(low)}–{_digits(high)})"
+def _named(*suffixes: str) -> Callable[[Sequence[Any] | None], dict[str, Any]]:
+    """CSV fields of a tuple, or of a missing one."""
+    return lambda values: dict(zip(suffixes, values or [None] * len(suffixes), strict=True))
+
+
+def _range(ends: tuple[float, float, float]) -> str:
+    low, middle, high = map(_digits, ends)
+    return f"{middle} ({low}–{high})"
 
 
 def _digits(value: float) -> str:
-    """Three digits that count: `0.804`, `4.60`, `130`."""
+    """Three significant digits: `0.804`, `4.60`, `130`."""
     return f"{value:#.3g}".rstrip(".")

@@ -1,4 +1,4 @@
-"""What text makes of a prompt: the attention it gives each virtual token, beside its own keys and values.
+"""The attention that text gives a prompt's virtual tokens, and the text's own keys and values.
 
 L layers, P virtual tokens, T tokens of a row, N text tokens of all rows.
 """
@@ -17,17 +17,17 @@ from softcue.contracts import PromptBank
 
 @dataclass(frozen=True, kw_only=True)
 class TextView:
-    """Rows of text that wear one prompt, as attention sees them."""
+    """Attention and norms over rows of text that use one prompt."""
 
     attention_LP: Tensor
-    """Share of its attention that a text token gives each virtual token: the mean over heads and over
-    the text tokens that stand behind it in any row. NaN where none does."""
+    """The share of its attention that a text token gives each virtual token: the mean over heads and over
+    the text tokens that follow it in any row. NaN if none does."""
     key_norm_LN: Tensor
     value_norm_LN: Tensor
 
 
 def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) -> TextView:
-    """Run rows of ids, virtual tokens among them, in a bank of one prompt."""
+    """Run rows of ids, which include virtual tokens, with a bank of one prompt."""
     views = [_watch_row(lm, bank.to(lm.device), ids) for ids in rows]
     num_readers_P = torch.stack([num_readers_P for num_readers_P, _ in views]).sum(0)
     return TextView(
@@ -38,11 +38,11 @@ def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) ->
 
 
 def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tensor, TextView]:
-    """How many text tokens can see each virtual token [P], and the view with attention summed over them."""
+    """The number of text tokens after each virtual token [P], and the view with summed attention."""
     ahead = bank.prefix_lengths[0]
     ids_T = torch.tensor(ids[ahead:])
     is_text_T = ids_T >= 0
-    # Virtual tokens are numbered as they stand in the row.
+    # Virtual tokens are numbered in the order of the row.
     virtual_P = torch.arange(ahead) if ahead else (~is_text_T).nonzero().squeeze(1)
     text_N = ahead + is_text_T.nonzero().squeeze(1)
     reads_TP = is_text_T[:, None] & (ahead + torch.arange(len(ids_T))[:, None] > virtual_P)
@@ -50,13 +50,13 @@ def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tens
     key_norms: list[Tensor] = []
     value_norms: list[Tensor] = []
 
-    def watch(probability_SHTK: Tensor, keys_SKHK: Tensor, values_SKHK: Tensor) -> None:
+    def hook(probability_SHTK: Tensor, keys_SKHK: Tensor, values_SKHK: Tensor) -> None:
         given_TP = probability_SHTK[0].mean(dim=0).cpu()[:, virtual_P]
         attention.append((given_TP * reads_TP).sum(dim=0))
         key_norms.append(keys_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
         value_norms.append(values_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
 
-    lm.run_with_hook(tuple(ids_T.tolist()), bank, watch)
+    lm.run_with_hook(tuple(ids_T.tolist()), bank, hook)
     return reads_TP.sum(dim=0), TextView(
         attention_LP=torch.stack(attention),
         key_norm_LN=torch.stack(key_norms),

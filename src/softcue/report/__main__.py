@@ -1,9 +1,7 @@
-"""`softcue-report`: run records → one table, on the screen or in a file."""
+"""`softcue-report`: a comparison of the run records under a folder, printed or written to a file."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,48 +10,34 @@ from omegaconf import DictConfig
 
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
-from softcue.errors import ConfigError, RunError
-from softcue.report.render import csv_text, markdown, terminal_text
-from softcue.report.table import Row, comparison_rows, unfinished
-from softcue.runs.atomic import write_atomic
+from softcue.errors import RunError
+from softcue.report.columns import comparison
+from softcue.report.groups import group_runs, unfinished
+from softcue.runs.metrics import metric_named
 from softcue.runs.record import RunRecord
 from softcue.runs.store import list_records
-
-FORMATS = ("terminal", "markdown", "csv")
+from softcue.tables.render import expect_format, write_tables
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="report")
 @run_app
 def main(settings: DictConfig) -> None:
-    """Print the comparison of all runs under a folder."""
-    if settings.format not in FORMATS:
-        raise ConfigError(f"format is {settings.format!r}; choose one of {', '.join(FORMATS)}.")
+    """Write the comparison of all runs under a folder."""
+    expect_format(settings.format)
+    metrics, sort_by = [metric_named(name) for name in settings.metrics], metric_named(settings.sort_by)
     root = Path(settings.runs)
     listing = list_records(root)
     notes = [*unfinished(listing.records), *(f"unreadable: {problem}" for problem in listing.problems)]
-    rows = comparison_rows(listing.records, part=settings.part)
-    if not rows:
+    groups = group_runs(listing.records)
+    if not groups:
         raise RunError(_nothing(root, notes))
-    text = _text(rows, title=_title(listing.records, part=settings.part), notes=notes, form=settings.format)
-    if settings.output is None:
-        sys.stdout.write(text)
-    else:
-        write_atomic(Path(settings.output), text)
-
-
-def _text(rows: Sequence[Row], *, title: str, notes: Sequence[str], form: str) -> str:
-    if form == "csv":
-        # A CSV file has no place for a sentence.
-        sys.stderr.writelines(f"{note}\n" for note in notes)
-        return csv_text(rows)
-    if form == "markdown":
-        return markdown(rows, title=title, notes=notes)
-    width = shutil.get_terminal_size((120, 24)).columns
-    return terminal_text(rows, title=title, notes=notes, width=width)
+    title = _title(listing.records, part=settings.part)
+    table = comparison(groups, title=title, part=settings.part, metrics=metrics, sort_by=sort_by)
+    write_tables([table], form=settings.format, output=settings.output, notes=notes)
 
 
 def _title(records: Sequence[RunRecord], *, part: str) -> str:
-    """Task, backbone and part; a baseline has no backbone to name."""
+    """Task, backbone and part; a baseline has no backbone."""
     tasks = sorted({record.task for record in records})
     backbones = sorted({record.backbone for record in records if record.backbone is not None})
     return " · ".join(words for words in (", ".join(tasks), ", ".join(backbones), part) if words)

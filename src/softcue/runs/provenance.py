@@ -1,4 +1,4 @@
-"""Where a run's numbers come from: package versions, the commit of the source, the machine."""
+"""The provenance of a run's numbers: package versions, the commit of the source, the machine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Python's version, and that of each installed package which can change a number."""
+    """Python's version, and that of each installed package that can change a number."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -41,9 +41,9 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> Git | None:
-    """The commit that `folder` is tracked at, dirty if anything under it differs or is new.
+    """The commit of `folder`, dirty if a file under it is changed or new.
 
-    None where git does not track the folder, as in site-packages inside somebody's repository.
+    None if git does not track the folder, as with site-packages inside another repository.
     """
     if not _git(folder, "ls-files", "."):
         return None
@@ -54,7 +54,7 @@ def git_state(folder: Path) -> Git | None:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    # Inside a git hook, GIT_DIR and its kin would answer for another repository than the folder's.
+    # In a git hook, GIT_DIR and similar variables name another repository than the folder's.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
     try:
@@ -65,7 +65,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def hardware(*, threads: int, gpu: str | None) -> Hardware:
-    """This machine; the caller says what torch knows of it."""
+    """This machine; `threads` and `gpu` are torch's, which is not imported here."""
     return Hardware(
         cpu=_cpu_name(),
         cores=os.cpu_count() or 1,
@@ -85,5 +85,5 @@ def _cpu_name() -> str:
 
 
 def utc_now() -> str:
-    """The time of day for `started_at` and `finished_at`, to the second."""
+    """The time for `started_at` and `finished_at`, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""What a run says about itself: everything that a later comparison needs, as one JSON file."""
+"""The record of a run: everything that a later comparison needs, in one JSON file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Status = Literal["running", "complete", "failed", "pruned"]
 
 
 class _Strict:
-    """No unknown field, no converted type: a record that is not exactly ours is refused."""
+    """Refuse unknown fields and convert no types."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -28,10 +28,15 @@ class Failure(_Strict):
     type: str
     message: str
 
+    @property
+    def line(self) -> str:
+        """Type and message on one line."""
+        return f"{self.type}: {' '.join(self.message.split())}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(_Strict):
-    """Counts of numbers: trained, left in the shipped prompt, and in all with the backbone."""
+    """Counts of numbers: trained, in the shipped prompt, and in total with the backbone."""
 
     trainable: int
     shipped: int
@@ -42,8 +47,8 @@ class Parameters(_Strict):
 class Training(_Strict):
     """How far training went, and the checkpoint that was kept.
 
-    `joint` counts the prompts that trained in the same pass; a run's share of its time is recorded.
-    `resumes` counts how often training was cut off and went on.
+    `joint` is the number of prompts that trained in the same pass; the time recorded is one prompt's share.
+    `resumes` is how often training was interrupted and resumed.
     """
 
     steps: int
@@ -57,7 +62,7 @@ class Training(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Times(_Strict):
-    """Wall-clock seconds: load and tokenise; train with its validations; score the parts; all."""
+    """Wall-clock seconds: load and tokenise; train with its validations; score the parts; in total."""
 
     setup_s: float
     train_s: float
@@ -67,9 +72,9 @@ class Times(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class PeakMemoryMb(_Strict):
-    """Highest resident memory of the process, how much of it came during the run, and the GPU's.
+    """Highest resident memory of the process, its rise during the run, and the GPU's highest.
 
-    In units of 10^6 bytes; `gpu` is None where there is none.
+    In units of 10^6 bytes; `gpu` is None without a GPU.
     """
 
     process: float
@@ -79,7 +84,7 @@ class PeakMemoryMb(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Git(_Strict):
-    """The source tree that ran: its commit, and whether files differed from it."""
+    """The source tree: its commit, and whether files differed from it."""
 
     commit: str
     dirty: bool
@@ -87,7 +92,7 @@ class Git(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class Hardware(_Strict):
-    """The machine; `memory_gb` in units of 10^9 bytes, `threads` as torch used them."""
+    """The machine; `memory_gb` in units of 10^9 bytes, `threads` as torch uses them."""
 
     cpu: str
     cores: int
@@ -98,11 +103,11 @@ class Hardware(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord(_Strict):
-    """One run. Fields with a default are those that a run learns only on its way.
+    """One run. Fields with a default are filled in while it runs.
 
-    `metrics`, `num_rows` and `num_cut` go by part ("train", "validation", "test"); a metric that
-    has no finite value is None. `settings` is the resolved config. A baseline without a language
-    model has no `backbone`, `dtype` or `engine` (which ran the model). Times of day are ISO 8601 in UTC.
+    The keys of `metrics`, `num_rows` and `num_cut` are parts ("train", "validation", "test"); a metric
+    without a finite value is None. `settings` is the resolved config. A baseline without a language model
+    has no `backbone`, `dtype` or `engine` (what ran the model). Times of day are ISO 8601 in UTC.
     """
 
     run_id: str
@@ -131,13 +136,21 @@ class RunRecord(_Strict):
     settings: dict[str, Any]
     schema_version: int = SCHEMA_VERSION
 
+    def metric(self, part: str, name: str) -> float | None:
+        """A metric on a part; None if it was not computed or is not finite."""
+        return self.metrics.get(part, {}).get(name)
+
     def to_json(self) -> str:
-        """The record as indented JSON; NaN and infinities become null, which every reader knows."""
+        """The record as indented JSON; NaN and infinities, which JSON lacks, become null."""
         return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunRecord:
-        """Read what `to_json` wrote; RunError for anything else."""
+        """Read what `to_json` wrote.
+
+        Raises:
+            RunError: the text is anything else.
+        """
         try:
             schema = json.loads(text)["schema_version"]
         except (ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""The folder of a run, named by what determines its result, and the reading of many."""
+"""The folder of a run, named by what determines its result, and the records of many."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ RECORD = "record.json"
 
 
 class RunFolder:
-    """One run's files under `root`; the folder exists once `create` was called."""
+    """The files of one run under `root`; `create` makes the folder."""
 
     def __init__(self, root: Path, run_id: str) -> None:
         self.path = root / run_id
 
     @property
     def record_path(self) -> Path:
-        """What the run says about itself."""
+        """The run's record."""
         return self.path / RECORD
 
     @property
     def prompt_path(self) -> Path:
-        """The prompt that ships."""
+        """The trained prompt."""
         return self.path / "prompt.safetensors"
 
     @property
     def checkpoint_path(self) -> Path:
-        """Where a run that was cut off goes on from."""
+        """The state from which an interrupted run resumes."""
         return self.path / "last.ckpt"
 
     @property
     def joint_path(self) -> Path:
-        """Where runs that train together go on from, in the first one's folder."""
+        """The state from which joint training resumes, in the first run's folder."""
         return self.path / "joint.ckpt"
 
     @property
     def log_path(self) -> Path:
-        """What the run said while it ran."""
+        """The log."""
         return self.path / "run.log"
 
     def predictions_path(self, part: str) -> Path:
-        """The rows of one part as the run predicted them."""
+        """The predictions for the rows of one part."""
         return self.path / f"predictions_{part}.parquet"
 
     @contextmanager
     def lock(self, *, wait_s: float) -> Iterator[None]:
-        """Keep every other process out of the run while the block runs.
+        """Hold the run's lock while the block runs, so that no other process runs it.
 
-        The lock is the operating system's: it goes with the process, however that ends. Who looks whether
-        a run is busy holds it for a moment, so who means to run it waits for longer than a moment.
+        The operating system releases the lock when the process ends, however it ends. `is_busy` holds it
+        briefly, so a process that starts the run waits longer than that.
 
         Raises:
-            RunBusyError: another process has it.
+            RunBusyError: another process has held the lock for `wait_s` seconds.
         """
         self.create()
         held = FileLock(self.path / "run.lock")
@@ -79,7 +79,7 @@ class RunFolder:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a process runs it now."""
+        """Whether a process holds the lock now."""
         if not self.path.exists():
             return False
         try:
@@ -89,32 +89,32 @@ class RunFolder:
             return True
 
     def create(self) -> None:
-        """Make the folder; RunError where that cannot be."""
+        """Make the folder; RunError if that is impossible."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(self.path, error) from error
 
     def record(self) -> RunRecord | None:
-        """The run's record, None before the first was written; RunError if it cannot be read."""
+        """The run's record, None before the first is written; RunError if it cannot be read."""
         return _read(self.record_path) if self.record_path.exists() else None
 
     @property
     def is_complete(self) -> bool:
-        """Whether the run has ended well, so that nothing is left to do."""
+        """Whether the run is complete, so that nothing remains to do."""
         record = self.record()
         return record is not None and record.status == "complete"
 
     def write_record(self, record: RunRecord) -> None:
-        """Write the record, in place of an earlier one."""
+        """Write the record, replacing an earlier one."""
         write_atomic(self.record_path, record.to_json())
 
     def write_config(self, yaml_text: str) -> None:
-        """Keep the resolved config as the user would write it."""
+        """Write the resolved config as YAML."""
         write_atomic(self.path / "config.yaml", yaml_text)
 
     def write_predictions(self, *, part: str, columns: Mapping[str, Sequence[object]]) -> None:
-        """Write one row per example of a part, from columns of equal length."""
+        """Write the predictions for a part, from columns of equal length."""
         table = pa.table({name: list(values) for name, values in columns.items()})
         with atomic_path(self.predictions_path(part)) as temporary:
             pq.write_table(table, temporary)
@@ -129,10 +129,10 @@ class Listing:
 
 
 def list_records(root: Path) -> Listing:
-    """Read every `*/record.json` under `root`, in order of the folders' names.
+    """Read every `*/record.json` under `root`, in the order of the folders' names.
 
-    A corrupt record becomes a problem and hides no other; folders without a record are none of
-    ours. A root that does not exist yet holds nothing.
+    A record that cannot be read becomes a problem and hides no other. Folders without a record are
+    skipped, and a root that does not exist has none.
     """
     records, problems = [], []
     for path in sorted(root.glob(f"*/{RECORD}")):
@@ -149,5 +149,5 @@ def _read(path: Path) -> RunRecord:
     except (OSError, RunError) as error:
         raise RunError(
             f"{path} cannot be read ({error}). Delete {path.parent} and start the command again to "
-            "run it anew."
+            "repeat the run."
         ) from error

@@ -1,1 +1,1 @@
-"""Many runs from one command: which there are, which are left, running them, and what came of it."""
+"""Many runs from one command: the jobs, running those that are not complete, and their results."""

@@ -1,29 +1,28 @@
-"""The same number of trials for every method, judged on validation folds alone; then the best once more."""
+"""The same number of trials for each method, scored on validation folds alone; then each one's best again."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from softcue.errors import ConfigError
-from softcue.sweep.jobs import Job
+from softcue.runs.metrics import Metric, Statistic, part_and_metric, statistic
 from softcue.sweep.runner import Runner
 from softcue.sweep.space import as_overrides, parse_space, points
-from softcue.sweep.table import jobs_table, show
+from softcue.sweep.state import JobState
+from softcue.sweep.summary import mean_score
+from softcue.sweep.table import jobs_table, print_table
+from softcue.tables.table import Column, Table, mean_and_deviation, number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """What every method is given.
 
-    `spaces` names each method's dimensions; a trial is scored by the mean of `metric` over `folds`, and the
-    best is trained again under each of `refits`: overrides, several of one job with spaces between.
+    `spaces` names each method's dimensions; a trial's score is the mean of `metric` over `folds`, and the
+    best trial is trained again under each of `refits`. Folds and refits are overrides, several of one job
+    separated by spaces.
     """
 
     spaces: Mapping[str, Mapping[str, str]]
@@ -37,103 +36,106 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of a method's space, with the mean of its folds; None until all are complete."""
+    """One point of a method's space and its mean score over the folds; None until all are complete."""
 
     method: str
     overrides: tuple[str, ...]
     score: float | None
 
+    @property
+    def settings(self) -> str:
+        """The point alone, without the choice of the method."""
+        return " ".join(self.overrides[1:])
 
-def run_budget(runner: Runner, budget: Budget, arguments: Sequence[str]) -> list[Job]:
-    """Search, then refit; one table of what was chosen and what it scored on rows no choice has seen.
+
+@dataclass(frozen=True, kw_only=True)
+class Refit:
+    """A method's best trial and the score of its refits on test rows."""
+
+    trial: Trial
+    test: Statistic | None
+
+
+def run_budget(runner: Runner, budget: Budget, arguments: Sequence[str]) -> list[JobState]:
+    """Search, refit, and print what was chosen and its score on rows that no choice has seen.
 
     Raises:
-        ConfigError: no method to search.
-        SoftcueError: jobs that are not complete in the end.
+        ConfigError: there are no methods, folds or refits, or the metric is unknown.
+        SoftcueError: a job is not complete in the end.
     """
-    if not budget.spaces:
-        raise ConfigError("hydra.sweeper.spaces names no method; give it as sweep=equal_budget does.")
+    for name in ("spaces", "folds", "refits"):
+        if not getattr(budget, name):
+            raise ConfigError(f"hydra.sweeper.{name} is empty; give it as sweep=equal_budget does.")
+    part, metric = part_and_metric(budget.metric)
+    points_of_methods = _points(budget)
+    jobs = runner.run(
+        [[*point, *shlex.split(fold), *arguments] for _, point in points_of_methods for fold in budget.folds]
+    )
+    if runner.dry:
+        count = len(budget.spaces) * len(budget.refits)
+        print(f"then {count} more jobs: each method's best trial, refitted {len(budget.refits)} times")
+        return jobs
     trials = [
+        Trial(method=method, overrides=point, score=mean_score(folds, part, metric))
+        for (method, point), folds in zip(points_of_methods, _chunks(jobs, len(budget.folds)), strict=True)
+    ]
+    best = [trial for method in budget.spaces if (trial := best_trial(trials, method, metric)) is not None]
+    print_table(trials_table(trials, best, title=budget.metric, metric=metric))
+    refitted = runner.run(
+        [[*trial.overrides, *shlex.split(refit), *arguments] for trial in best for refit in budget.refits]
+    )
+    print_table(jobs_table(refitted, root=runner.root))
+    print_table(refits_table(best, _chunks(refitted, len(budget.refits)), metric=metric))
+    runner.expect_complete([*jobs, *refitted])
+    return [*jobs, *refitted]
+
+
+def _points(budget: Budget) -> list[tuple[str, tuple[str, ...]]]:
+    """Every trial's method and overrides."""
+    return [
         (method, (f"prompt={method}", *as_overrides(point)))
         for method, texts in budget.spaces.items()
         for point in points(
             parse_space(texts), count=budget.num_trials, sampler=budget.sampler, seed=budget.seed
         )
     ]
-    jobs = runner.run(
-        [[*overrides, *shlex.split(fold), *arguments] for _, overrides in trials for fold in budget.folds]
-    )
-    per_trial = len(budget.folds)
-    scored = [
-        Trial(
-            method=method,
-            overrides=overrides,
-            score=mean_score(jobs[at * per_trial : (at + 1) * per_trial], budget.metric),
-        )
-        for at, (method, overrides) in enumerate(trials)
-    ]
-    if runner.dry:
-        refits = len(budget.spaces) * len(budget.refits)
-        show(f"then {refits} more jobs: each method's best again, as {len(budget.refits)} refits")
-        return jobs
-    best = {method: best_trial(scored, method) for method in budget.spaces}
-    show(trials_table(scored, best, metric=budget.metric))
-    refitted = runner.run(
-        [
-            [*trial.overrides, *shlex.split(refit), *arguments]
-            for trial in best.values()
-            if trial is not None
-            for refit in budget.refits
-        ]
-    )
-    show(jobs_table(refitted, root=runner.root))
-    show(refits_table(refitted, best, num_refits=len(budget.refits)))
-    runner.expect_complete([*jobs, *refitted])
-    return [*jobs, *refitted]
 
 
-def best_trial(trials: Sequence[Trial], method: str) -> Trial | None:
-    """A method's best; of equals the first. None if no trial of it is complete."""
+def _chunks(jobs: Sequence[JobState], size: int) -> list[Sequence[JobState]]:
+    return [jobs[at : at + size] for at in range(0, len(jobs), size)]
+
+
+def best_trial(trials: Sequence[Trial], method: str, metric: Metric) -> Trial | None:
+    """A method's best trial, the first of equals; None if no trial of it is complete."""
     scored = [trial for trial in trials if trial.method == method and trial.score is not None]
-    return max(scored, key=lambda trial: trial.score or 0.0, default=None)
+    return min(scored, key=lambda trial: metric.rank(trial.score), default=None)
 
 
-def mean_score(jobs: Sequence[Job], metric: str) -> float | None:
-    """The mean over the folds of one trial; None if one is missing."""
-    part, _, name = metric.partition("/")
-    values = [record.metrics.get(part, {}).get(name) for job in jobs for record in job.records()]
-    found = [value for value in values if value is not None]
-    return fmean(found) if len(found) == len(jobs) and all(job.is_complete for job in jobs) else None
-
-
-def trials_table(trials: Sequence[Trial], best: Mapping[str, Trial | None], *, metric: str) -> Table:
+def trials_table(
+    trials: Sequence[Trial], best: Sequence[Trial], *, title: str, metric: Metric
+) -> Table[Trial]:
     """All trials, each method's best marked."""
-    table = _table(f"{len(trials)} trials, {metric}, mean over folds", ("method", "trial", "score", ""))
-    for trial in trials:
-        score = "–" if trial.score is None else f"{trial.score:.3f}"
-        mark = "best" if best[trial.method] is trial else ""
-        table.add_row(*map(Text, (trial.method, " ".join(trial.overrides[1:]), score, mark)))
-    return table
+    columns: list[Column[Trial]] = [
+        Column("method", lambda trial: trial.method),
+        Column("trial", lambda trial: trial.settings),
+        number("score", lambda trial: trial.score, metric.text),
+        Column("", lambda trial: "best" if trial in best else ""),
+    ]
+    return Table(title=f"{len(trials)} trials, {title}, mean over folds", columns=columns, rows=trials)
 
 
-def refits_table(jobs: Sequence[Job], best: Mapping[str, Trial | None], *, num_refits: int) -> Table:
-    """What each method's best settings score on test rows."""
-    table = _table(
-        f"best settings, {num_refits} refits", ("method", "settings", "validation", "test macro-F1")
-    )
-    chosen = [trial for trial in best.values() if trial is not None]
-    for at, trial in enumerate(chosen):
-        records = [r for job in jobs[at * num_refits : (at + 1) * num_refits] for r in job.records()]
-        values = [value for r in records if (value := r.metrics.get("test", {}).get("macro_f1")) is not None]
-        spread = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
-        score = f"{fmean(values):.3f}{spread} (n={len(values)})" if values else "–"
-        words = (trial.method, " ".join(trial.overrides[1:]), f"{trial.score:.3f}", score)
-        table.add_row(*map(Text, words))
-    return table
-
-
-def _table(title: str, header: Sequence[str]) -> Table:
-    table = Table(title=Text(title), box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for heading in header:
-        table.add_column(heading)
-    return table
+def refits_table(
+    best: Sequence[Trial], refits: Sequence[Sequence[JobState]], *, metric: Metric
+) -> Table[Refit]:
+    """The score of each method's best settings on test rows."""
+    columns: list[Column[Refit]] = [
+        Column("method", lambda refit: refit.trial.method),
+        Column("settings", lambda refit: refit.trial.settings),
+        number("validation", lambda refit: refit.trial.score, metric.text),
+        number(f"test {metric.title}", lambda refit: refit.test, mean_and_deviation(metric.text)),
+    ]
+    rows = [
+        Refit(trial=trial, test=statistic(r.metric("test", metric.name) for job in jobs for r in job.records))
+        for trial, jobs in zip(best, refits, strict=True)
+    ]
+    return Table(title="each method's best settings, refitted", columns=columns, rows=rows)

@@ -1,4 +1,4 @@
-"""How far a run has trained: the end of its learning curve, however long that is."""
+"""How far a run has trained: the end of its learning curve, read without the rest of the file."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ LOSSES = ("train/loss_step", "train/loss")
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """The last step, its epoch counted from 0, and the last training loss that was logged."""
+    """The last step, its epoch (from 0), and the last training loss logged; None without one."""
 
-    epoch: int | None
-    step: int
-    loss: float | None
+    epoch: int | None = None
+    step: int | None = None
+    loss: float | None = None
 
 
-def last_point(path: Path) -> Point | None:
-    """The curve's end; None where nothing is logged yet, or nowhere."""
+def last_point(path: Path) -> Point:
+    """The last point of a curve, whose file may be missing or without a row yet."""
     try:
         with path.open("rb") as file:
             header = file.readline()
             first = file.tell()
             start = max(first, file.seek(0, io.SEEK_END) - TAIL_BYTES)
             file.seek(start)
-            # The last line may be half written, and the first one half cut.
+            # The last line may be incomplete, and the first may begin in the middle.
             lines = file.read().rpartition(b"\n")[0].decode().splitlines()[start > first :]
     except FileNotFoundError:
-        return None
+        return Point()
     rows = list(csv.DictReader([header.decode(), *lines]))
     if not rows:
-        return None
+        return Point()
     losses = [float(row[name]) for row in rows for name in LOSSES if row.get(name)]
     epoch = rows[-1].get("epoch")
     return Point(

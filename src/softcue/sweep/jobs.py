@@ -20,7 +20,6 @@ from rich.progress import track
 from softcue.build import build_data, expect_possible
 from softcue.errors import ConfigError, DataError, SoftcueError
 from softcue.plan import complete_settings, fingerprint_of, folder_of, members, resolved_dtype_name
-from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
 from softcue.sweep.composed import Composed
 
@@ -34,29 +33,8 @@ class Job:
 
     number: int
     overrides: tuple[str, ...]
-    words: str
+    label: str
     folders: tuple[RunFolder, ...]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing of it is left to do."""
-        return all(folder.is_complete for folder in self.folders)
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether its last start came to an end: well, with an error, or given up by a search."""
-        records = self.records()
-        return len(records) == len(self.folders) and all(record.status != "running" for record in records)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether another process runs it now."""
-        return any(folder.is_busy for folder in self.folders)
-
-    def records(self) -> list[RunRecord]:
-        """The records that its runs have left so far."""
-        found = [folder.record() for folder in self.folders]
-        return [record for record in found if record is not None]
 
 
 class Jobs:
@@ -73,24 +51,24 @@ class Jobs:
         self._overrides: dict[str, tuple[Override, bool]] = {}
         self._fingerprints: dict[str, str] = {}
 
-    def of(self, overrides: Iterable[Sequence[str]], words: Sequence[str] | None = None) -> list[Job]:
-        """A job for each list of overrides; its `words` are by default the overrides that not all share.
+    def from_overrides(
+        self, overrides: Iterable[Sequence[str]], labels: Sequence[str] | None = None
+    ) -> list[Job]:
+        """A job for each list of overrides; its `labels` are by default the overrides that not all share.
 
         Raises:
             ConfigError: a job that cannot be composed; it is named.
         """
         lists = [tuple(of_job) for of_job in overrides]
         shared = set.intersection(*map(set, lists)) if len(lists) > 1 else set()
-        words = words or [" ".join(one for one in of_job if one not in shared) for of_job in lists]
+        labels = labels or [" ".join(one for one in of_job if one not in shared) for of_job in lists]
         jobs = []
-        for number, (of_job, of_words) in enumerate(
-            _shown(list(zip(lists, words, strict=True)), "read jobs")
-        ):
+        for number, (of_job, label) in enumerate(_shown(list(zip(lists, labels, strict=True)), "read jobs")):
             try:
                 folders = self._folders(of_job)
             except (HydraException, OmegaConfBaseException, SoftcueError) as error:
-                raise ConfigError(f"no job was started: job {number} ({of_words}): {error}") from error
-            jobs.append(Job(number=number, overrides=of_job, words=of_words, folders=folders))
+                raise ConfigError(f"no job was started: job {number} ({label}): {error}") from error
+            jobs.append(Job(number=number, overrides=of_job, label=label, folders=folders))
         return jobs
 
     def expect_possible(self, jobs: Sequence[Job]) -> None:
@@ -109,7 +87,7 @@ class Jobs:
                 except DataError:
                     raise
                 except SoftcueError as error:
-                    problems.append(f"job {job.number} ({job.words}): {error}")
+                    problems.append(f"job {job.number} ({job.label}): {error}")
         if problems:
             more = f" {len(problems) - 1} more cannot run either." if len(problems) > 1 else ""
             raise ConfigError(f"no job was started: {problems[0]}{more}")

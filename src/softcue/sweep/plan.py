@@ -1,4 +1,4 @@
-"""What a sweep leaves beside its runs for those who watch it: its command and its jobs."""
+"""The plan of a sweep, kept in `sweep.json` beside its runs: its command and its jobs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ PLAN = "sweep.json"
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedJob:
-    """A job's own words among the sweep's, and the run or packed runs that it is to leave."""
+    """A job's label, unique in the sweep, and the ids of its run or of its jointly trained runs."""
 
-    words: str
+    label: str
     runs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The command without the program's name, and every job once."""
+    """The command's arguments, and every job once."""
 
     jobs: tuple[PlannedJob, ...]
     command: tuple[str, ...]
 
 
 def read_plan(path: Path) -> Plan | None:
-    """The plan, None where there is none; RunError if it cannot be read.
+    """The plan; None if there is none, RunError if it cannot be read.
 
-    Two jobs that leave the same runs are one, as when a search proposes the same values again.
+    Jobs with the same runs are one, as when a search proposes the same values twice.
     """
     try:
         plan = _ADAPTER.validate_json(path.read_bytes())
@@ -40,7 +40,7 @@ def read_plan(path: Path) -> Plan | None:
         return None
     except (OSError, ValidationError) as error:
         raise RunError(
-            f"{path.name} cannot be read: start the sweep's command again to write it anew."
+            f"{path.name} cannot be read: start the sweep's command again to rewrite it."
         ) from error
     jobs: dict[tuple[str, ...], PlannedJob] = {}
     for job in plan.jobs:
@@ -49,7 +49,7 @@ def read_plan(path: Path) -> Plan | None:
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    """Write it for `read_plan`, in place of an earlier one."""
+    """Write the plan, replacing an earlier one."""
     write_atomic(path, _ADAPTER.dump_json(plan, indent=1))
 
 

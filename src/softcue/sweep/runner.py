@@ -1,4 +1,4 @@
-"""Runs the jobs of a sweep that are left, whatever becomes of one of them, and says what came of all."""
+"""Runs the pending jobs of a sweep; a job that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hydra._internal.core_plugins import basic_launcher
@@ -18,112 +19,138 @@ from omegaconf import DictConfig
 from softcue.errors import SoftcueError
 from softcue.sweep.jobs import Job, Jobs
 from softcue.sweep.plan import PLAN, Plan, PlannedJob, write_plan
-from softcue.sweep.table import jobs_table, show, time_left
+from softcue.sweep.state import JobState, SweepFolder
+from softcue.sweep.summary import time_left
+from softcue.sweep.table import jobs_table, print_table
 
 POLL_S = 2.0
 """Seconds between two looks at jobs that another process runs."""
-TRIES = 3
-"""How often a job is started that ends without a word, as one does whose process is killed."""
+MAX_ATTEMPTS = 3
+"""How often a job is started that ends without a result, as when its process is killed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Runs lists of overrides as jobs, by the launcher that the command chose.
+    """Runs lists of overrides as jobs, with the launcher that the command chose.
 
-    What a job is and whether it ended well, records say. So a job that is complete is skipped, one that
-    was cut off goes on, one that another process has is left to it, and a launcher that dies with a job
-    is asked again for the others.
+    Job states are read from records and locks. Complete jobs are skipped, interrupted ones resumed, those
+    that another process runs are waited for, and a launcher that fails is started again for the others.
     """
 
     jobs: Jobs
     launcher: Launcher
-    root: Path
+    folder: SweepFolder
     dry: bool
     max_batch_size: int | None
     planned: list[Job] = field(default_factory=list)
 
     @classmethod
-    def of(cls, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> Runner:
-        """With what Hydra gives a sweeper."""
+    def from_hydra(
+        cls, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> Runner:
+        """Make a runner from what Hydra gives a sweeper."""
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         return cls(
             jobs=Jobs(hydra_context.config_loader, config),
             launcher=launcher,
-            root=Path(config.paths.runs),
+            folder=SweepFolder(Path(config.paths.runs)),
             dry=bool(config.dry),
             max_batch_size=config.hydra.sweeper.max_batch_size,
         )
 
-    def run(self, overrides: Sequence[Sequence[str]], words: Sequence[str] | None = None) -> list[Job]:
-        """Run what is left of the jobs; all of them, whatever became of them. A dry run only shows them.
+    @property
+    def root(self) -> Path:
+        """The folder of the runs."""
+        return self.folder.root
 
-        `words` say what sets each apart; by default the overrides that not all share.
+    def run(self, overrides: Sequence[Sequence[str]], labels: Sequence[str] | None = None) -> list[JobState]:
+        """Run the jobs that are not complete, and return the states of all; a dry run only prints them.
+
+        `labels` name the jobs; by default each job's label is its overrides that not all jobs share.
 
         Raises:
-            ConfigError: a job that cannot be composed or contradicts itself, before any was started.
+            ConfigError: a job cannot be composed or its settings contradict each other; none was started.
         """
-        jobs = self.jobs.of(overrides, words)
-        left = [job for job in jobs if not job.is_complete]
-        self.jobs.expect_possible(left)
-        show(jobs_table(jobs, root=self.root) if self.dry else "")
-        show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are complete{time_left(left, self.root)}")
-        if self.dry or not left:
-            return jobs
+        jobs = self.jobs.from_overrides(overrides, labels)
+        before = [self._state(job) for job in jobs]
+        pending = [job for job in jobs if before[job.number].state != "complete"]
+        self.jobs.expect_possible(pending)
+        if self.dry:
+            print_table(jobs_table(before, root=self.root))
+        print(
+            f"{len(jobs) - len(pending)} of {len(jobs)} jobs are complete{self._estimate(before)}", flush=True
+        )
+        if self.dry or not pending:
+            return before
         self._write_plan(jobs)
-        earlier = {job.number: job.records() for job in left}
-        starts: Counter[int] = Counter()
-        while left:
-            free = [job for job in left if not job.is_busy]
+        attempts: Counter[int] = Counter()
+        while pending:
+            free = [job for job in pending if self._state(job).state != "running"]
             for batch in self._batches(free):
-                starts.update(job.number for job in batch)
+                attempts.update(job.number for job in batch)
                 self._launch(batch)
             if not free:
-                show(f"waiting for {len(left)} jobs that other processes run")
+                print(f"waiting for {len(pending)} jobs that other processes run", flush=True)
                 time.sleep(POLL_S)
-            # An error is final for this command; who was cut off, and all he took along, may try again.
-            left = [
-                job
-                for job in left
-                if not job.is_complete
-                and starts[job.number]
-                < (1 if job.has_ended and job.records() != earlier[job.number] else TRIES)
+            pending = [
+                job for job in pending if self._may_start(job, before[job.number], attempts[job.number])
             ]
-        return jobs
+        return [self._state(job) for job in jobs]
 
-    def expect_complete(self, jobs: Sequence[Job]) -> None:
+    def expect_complete(self, jobs: Sequence[JobState]) -> None:
         """Raise SoftcueError if a job is not complete, naming the first."""
-        missing = [job for job in jobs if not job.is_complete]
+        missing = [(number, job) for number, job in enumerate(jobs) if job.state != "complete"]
         if missing:
+            number, job = missing[0]
             raise SoftcueError(
-                f"{len(missing)} of {len(jobs)} jobs are not complete, the first being job "
-                f"{missing[0].number} ({missing[0].words}); the same command runs them again."
+                f"{len(missing)} of {len(jobs)} jobs are not complete, the first being job {number} "
+                f"({job.label}); the same command runs them again."
             )
 
+    def _state(self, job: Job) -> JobState:
+        return self.folder.job(job.label, job.folders)
+
+    def _may_start(self, job: Job, before: JobState, attempts: int) -> bool:
+        """Whether a job can still become complete: an error that it recorded since `before` is final."""
+        state = self._state(job)
+        if state.state == "complete" or (state.has_ended and attempts > 0 and state != before):
+            return False
+        return attempts < MAX_ATTEMPTS
+
+    def _estimate(self, jobs: Sequence[JobState]) -> str:
+        """How many jobs are to run, and how long they take one after another."""
+        to_run = [job for job in jobs if job.state != "complete"]
+        if not to_run:
+            return ""
+        time = time_left(to_run, self.folder.records(), now=datetime.now(UTC)).text
+        known = f"{time} one after another" if time else "and no complete run shows how long they take"
+        return f"; {len(to_run)} to run, {known}"
+
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
-        """What the launcher is given at once: in this process one job, for others as many as they take."""
-        # Looked up now: Hydra's search for plugins makes the class anew.
+        """Jobs that the launcher is given together: one in this process, else up to `max_batch_size`."""
+        # Looked up now: Hydra's search for plugins creates the class again.
         if isinstance(self.launcher, basic_launcher.BasicLauncher):
-            # Those that another process has taken or ended meanwhile are left to it.
-            yield from ([job] for job in jobs if not job.is_busy and not job.is_complete)
+            # Another process may have started or completed a job since.
+            yield from ([job] for job in jobs if self._state(job).state not in ("running", "complete"))
         else:
             size = self.max_batch_size or len(jobs)
             yield from (list(jobs[at : at + size]) for at in range(0, len(jobs), size))
 
     def _launch(self, jobs: Sequence[Job]) -> None:
         if len(jobs) == 1:
-            show(f"job {jobs[0].number}: {jobs[0].words}")
+            print(f"job {jobs[0].number}: {jobs[0].label}", flush=True)
         try:
             self.launcher.launch([job.overrides for job in jobs], jobs[0].number)
-        except Exception as error:  # noqa: BLE001 - of any launcher's library; the records say what was done
-            show(f"the launcher ended early: {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - any launcher's library; the records hold what was done
+            print(f"the launcher failed: {type(error).__name__}: {error}", flush=True)
 
     def _write_plan(self, jobs: Sequence[Job]) -> None:
-        """Who watches the sweep reads here what belongs to it."""
+        """Write the jobs so far to `sweep.json`, for the live view."""
         self.planned.extend(jobs)
         planned = (
-            PlannedJob(words=job.words, runs=tuple(folder.path.name for folder in job.folders))
+            PlannedJob(label=job.label, runs=tuple(folder.path.name for folder in job.folders))
             for job in self.planned
         )
         self.root.mkdir(parents=True, exist_ok=True)

@@ -1,26 +1,24 @@
-"""A search by Optuna: it proposes trials, prunes those that lag behind, and outlives its process."""
+"""A search by Optuna, which proposes and prunes trials; the study on disk survives its process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from softcue.errors import ConfigError, SoftcueError
-from softcue.sweep.budget import mean_score
-from softcue.sweep.jobs import Job
+from softcue.runs.metrics import Metric, part_and_metric
 from softcue.sweep.runner import Runner
 from softcue.sweep.space import Interval, Options, parse_space, split_space
-from softcue.sweep.table import show
+from softcue.sweep.state import JobState
+from softcue.sweep.summary import mean_score
+from softcue.sweep.table import print_table
+from softcue.tables.table import Column, Table, number
 from softcue.training.pruning import STUDY
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -34,15 +32,15 @@ def run_search(
     num_trials: int,
     num_at_once: int,
     metric: str,
-    direction: Literal["minimize", "maximize"],
     sampler: Callable[..., optuna.samplers.BaseSampler],
     seed: int,
     pruner: optuna.pruners.BasePruner,
 ) -> optuna.Study:
-    """Run trials until the study holds so many that ended; those that an earlier start left are ended first.
+    """Run trials until `num_trials` of the study have ended, first those that an earlier command began.
 
     Raises:
-        ConfigError: no space to search, or a dimension that cannot be.
+        ConfigError: there is no space to search, a dimension is invalid, or the metric is unknown.
+        SoftcueError: a trial failed, or is interrupted at every attempt.
     """
     several, fixed = split_space(arguments)
     space = {key: distribution(of) for key, of in parse_space({**params, **several}).items()}
@@ -51,38 +49,30 @@ def run_search(
             "there is nothing to search: give a setting several values, as "
             "'prompt.learning_rate=tag(log, interval(0.001,1))'."
         )
+    part, declared = part_and_metric(metric)
     if runner.dry:
-        show(f"would search {num_trials} trials over {', '.join(space)}, by {metric}")
+        print(f"would search {num_trials} trials over {', '.join(space)}, by {metric}")
         return optuna.create_study()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    runner.root.mkdir(parents=True, exist_ok=True)
     journal = runner.root / "study.journal"
-    study = optuna.create_study(
-        study_name=STUDY,
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        direction=direction,
-        pruner=pruner,
-        load_if_exists=True,
-    )
-    # Another stream of numbers at every start: the first one's would propose the first trials again.
+    study = open_study(journal, metric=declared, pruner=pruner)
+    # A different seed at every start: the same one would propose the first trials again.
     study.sampler = sampler(seed=seed + len(study.get_trials(deepcopy=False)))
-    while (left := num_trials - len(study.get_trials(deepcopy=False, states=ENDED))) > 0:
-        # A trial whose process died is still running in the study: its run goes on where it was.
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))[:left]
+    while (missing := num_trials - len(study.get_trials(deepcopy=False, states=ENDED))) > 0:
+        # A trial whose process died is still running in the study: resume it.
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))[:missing]
         batch: Sequence[FrozenTrial | Trial] = waiting or [
-            study.ask(space) for _ in range(min(num_at_once, left))
+            study.ask(space) for _ in range(min(num_at_once, missing))
         ]
         jobs = runner.run(
             [[*fixed, *settings_of(trial), *reporting(trial, journal, metric)] for trial in batch],
-            words=[" ".join([f"trial {trial.number}:", *settings_of(trial)]) for trial in batch],
+            labels=[" ".join([f"trial {trial.number}:", *settings_of(trial)]) for trial in batch],
         )
         for trial, job in zip(batch, jobs, strict=True):
-            tell(study, trial.number, job, metric)
+            tell(study, trial.number, job, mean_score([job], part, declared))
         if not any(job.has_ended for job in jobs):
-            raise SoftcueError(
-                f"trial {batch[0].number} is cut off at every start; see {jobs[0].folders[0].log_path}"
-            )
-    show(study_table(study, metric=metric))
+            log = jobs[0].runs[0].folder.log_path
+            raise SoftcueError(f"trial {batch[0].number} is interrupted at every attempt; see {log}")
+    print_table(study_table(study, title=metric, metric=declared))
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
     if failed:
         raise SoftcueError(
@@ -91,48 +81,60 @@ def run_search(
     return study
 
 
+def open_study(journal: Path, *, metric: Metric, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+    """The study in a journal, created if there is none, in the direction in which the metric is better."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    return optuna.create_study(
+        study_name=STUDY,
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        direction="maximize" if metric.higher_is_better else "minimize",
+        pruner=pruner,
+        load_if_exists=True,
+    )
+
+
 def distribution(dimension: Interval | Options) -> BaseDistribution:
-    """A dimension as Optuna names it."""
+    """A dimension as Optuna's distribution."""
     if isinstance(dimension, Interval):
         return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
     return CategoricalDistribution(dimension.values)
 
 
 def settings_of(trial: FrozenTrial | Trial) -> list[str]:
-    """What a trial tries, as overrides."""
+    """A trial's values as overrides."""
     return [f"{key}={value}" for key, value in trial.params.items()]
 
 
 def reporting(trial: FrozenTrial | Trial, journal: Path, metric: str) -> list[str]:
-    """How a trial's run tells the study how it goes."""
+    """The overrides by which a trial's run reports to the study."""
     return [f"search.journal={journal}", f"search.trial={trial.number}", f"search.metric={metric}"]
 
 
-def tell(study: optuna.Study, trial: int, job: Job, metric: str) -> None:
-    """Tell the study how a trial's run ended; one that was cut off goes on at the next start."""
-    score = mean_score([job], metric)
-    if job.is_complete and score is None:
-        known = sorted(
-            f"{part}/{name}" for r in job.records() for part in r.metrics for name in r.metrics[part]
-        )
-        raise ConfigError(f"no record holds {metric!r}; search by one of {', '.join(known)}.")
+def tell(study: optuna.Study, trial: int, job: JobState, score: float | None) -> None:
+    """Record a trial's result in the study; an interrupted one stays, to be resumed at the next start."""
     if score is not None:
         study.tell(trial, score)
+    elif job.state == "complete":
+        names = sorted(
+            {f"{part}/{name}" for r in job.records for part in r.metrics for name in r.metrics[part]}
+        )
+        raise ConfigError(
+            f"{job.first_run_id} lacks the metric of the search; choose one of {', '.join(names)}."
+        )
     elif job.has_ended:
-        pruned = any(record.status == "pruned" for record in job.records())
-        study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+        study.tell(trial, state=TrialState.PRUNED if job.state == "pruned" else TrialState.FAIL)
 
 
-def study_table(study: optuna.Study, *, metric: str) -> Table:
+def study_table(study: optuna.Study, *, title: str, metric: Metric) -> Table[FrozenTrial]:
     """Every trial, the best marked."""
-    table = Table(title=Text(f"search by {metric}"), box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for heading in ("trial", "settings", "state", "score", ""):
-        table.add_column(heading)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = study.best_trial.number if complete else None
-    for trial in study.get_trials(deepcopy=False):
-        settings = " ".join(settings_of(trial))
-        score = "" if trial.value is None else f"{trial.value:.3f}"
-        mark = "best" if trial.number == best else ""
-        table.add_row(*map(Text, (str(trial.number), settings, trial.state.name.lower(), score, mark)))
-    return table
+    columns: list[Column[FrozenTrial]] = [
+        number("trial", lambda trial: trial.number),
+        Column("settings", lambda trial: " ".join(settings_of(trial))),
+        Column("state", lambda trial: trial.state.name.lower()),
+        number("score", lambda trial: trial.value, metric.text),
+        Column("", lambda trial: "best" if trial.number == best else ""),
+    ]
+    return Table(title=f"search by {title}", columns=columns, rows=study.get_trials(deepcopy=False))

@@ -1,4 +1,4 @@
-"""A space of settings to search, written as Hydra writes sweeps.
+"""A space of settings to search, in Hydra's syntax for sweeps.
 
 `choice(a,b)`, `range(1,10)`, `interval(0.1,1)` and `tag(log, interval(0.001,1))`.
 """
@@ -20,25 +20,25 @@ from softcue.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Real numbers from `low` to `high`, evenly or, if `log`, evenly on a logarithmic scale."""
+    """Real numbers from `low` to `high`, uniform, or uniform on a logarithmic scale if `log`."""
 
     low: float
     high: float
     log: bool
 
     def at(self, position: float) -> str:
-        """The value at a position from 0 to 1, as an override writes it."""
+        """The value at a position from 0 to 1, in an override's syntax."""
         if self.log:
             value = math.exp(math.log(self.low) + position * (math.log(self.high) - math.log(self.low)))
         else:
             value = self.low + position * (self.high - self.low)
-        # Four digits tell any two trials apart, and a person can read them.
+        # Four digits are enough to distinguish trials, and are readable.
         return f"{value:.4g}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A few values, as an override writes them."""
+    """A list of values, in an override's syntax."""
 
     values: tuple[str, ...]
 
@@ -51,10 +51,10 @@ Space = Mapping[str, Interval | Options]
 
 
 def parse_space(texts: Mapping[str, str]) -> dict[str, Interval | Options]:
-    """The dimensions that settings span.
+    """Parse each setting's values as a dimension.
 
     Raises:
-        ConfigError: a setting that names no space of values.
+        ConfigError: a setting has a single value, or an invalid interval.
     """
     parser = OverridesParser.create()
     space = {}
@@ -64,14 +64,14 @@ def parse_space(texts: Mapping[str, str]) -> dict[str, Interval | Options]:
 
 
 def points(space: Space, *, count: int, sampler: str, seed: int) -> list[dict[str, str]]:
-    """So many points of a space: `random`, or `sobol` (scrambled), which leaves fewer gaps.
+    """Draw `count` points of a space: `random`, or `sobol` (scrambled), which leaves fewer gaps.
 
     Raises:
-        ConfigError: an unknown sampler.
+        ConfigError: the sampler is unknown.
     """
     if sampler == "sobol":
         generator = qmc.Sobol(d=len(space), scramble=True, rng=np.random.default_rng(seed))
-        # Sobol points are even only in powers of two; of those, the first.
+        # Sobol points are balanced in powers of two only; the first ones are taken.
         unit = generator.random_base2(max(count - 1, 1).bit_length())[:count]
     elif sampler == "random":
         unit = np.random.default_rng(seed).random((count, len(space)))
@@ -89,8 +89,8 @@ def _dimension(override: Override) -> Interval | Options:
         low, high, log = float(value.start or 0), float(value.end or 0), "log" in value.tags
         if not (low < high and (low > 0 or not log)):
             raise ConfigError(
-                f"{override.input_line}: an interval runs from a smaller to a larger number, and on a "
-                "logarithmic scale from above 0."
+                f"{override.input_line}: give an interval from a smaller to a larger number, above 0 on a "
+                "logarithmic scale."
             )
         return Interval(low=low, high=high, log=log)
     if isinstance(value, (ChoiceSweep, RangeSweep)):
@@ -102,12 +102,12 @@ def _dimension(override: Override) -> Interval | Options:
 
 
 def as_overrides(point: Mapping[str, str]) -> list[str]:
-    """A point as overrides."""
+    """Write a point as overrides."""
     return [f"{key}={value}" for key, value in point.items()]
 
 
 def split_space(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Of a command's arguments those that name several values, and the rest."""
+    """Split a command's arguments into those with several values, by setting, and the rest."""
     parsed = OverridesParser.create().parse_overrides(list(arguments))
     several = {
         o.get_key_element(): str(o.input_line).split("=", 1)[1] for o in parsed if o.is_sweep_override()

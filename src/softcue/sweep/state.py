@@ -1,153 +1,186 @@
-"""A sweep's folder → how each of its jobs stands, looked at often and read where it changed."""
+"""The state of a sweep's jobs, read from run records and locks; the runner, tables and live view use it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from softcue.errors import RunError
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RECORD, RunFolder
 from softcue.sweep.plan import PLAN, Plan, PlannedJob, read_plan
 
-ENDED = ("complete", "failed", "pruned")
-STATES = (*ENDED, "running", "cut off", "left")
-"""As a record says; cut off: the record says running and no process does; left: there is no record."""
+State = Literal["complete", "failed", "pruned", "running", "interrupted", "pending"]
+ENDED: tuple[State, ...] = ("complete", "failed", "pruned")
+STATES: tuple[State, ...] = (*ENDED, "running", "interrupted", "pending")
+"""A record gives the state, except: interrupted is a record that says running while no process holds the
+run's lock, and pending is no record at all."""
+JOB_STATES: tuple[State, ...] = ("running", "interrupted", "failed", "pending", "pruned", "complete")
+"""A job of several runs has the first of these that one of its runs has."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunNow:
-    """A run's state and its record; `problem` is set instead of the record if that cannot be read.
+class RunState:
+    """A run's state and its record; `problem` says why the record cannot be read, if so.
 
-    `stamp` is the record's time of writing, in nanoseconds, and its inode.
+    `stamp` is the record's modification time in nanoseconds and its inode.
     """
 
-    state: str
+    folder: RunFolder = field(compare=False)
+    state: State
     record: RunRecord | None = None
     problem: str | None = None
     stamp: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobNow:
-    """A planned job and its runs as they stand."""
+class JobState:
+    """A job's label and the states of its runs."""
 
-    job: PlannedJob
-    runs: tuple[RunNow, ...]
+    label: str
+    runs: tuple[RunState, ...]
 
     @property
-    def state(self) -> str:
-        """Of several runs, which one process trains together, what tells most about it."""
+    def state(self) -> State:
+        """The state of all runs together."""
         states = {run.state for run in self.runs}
-        for state in ("running", "failed", "cut off", "left", "pruned"):
-            if state in states:
-                return state
-        return "complete"
+        return next(state for state in JOB_STATES if state in states)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job is complete, failed or pruned."""
+        return self.state in ENDED
 
     @property
     def records(self) -> list[RunRecord]:
-        """What its runs have left so far."""
+        """The records that can be read."""
         return [run.record for run in self.runs if run.record is not None]
 
     @property
     def error(self) -> str:
-        """The first failure's line, or why a record cannot be read; empty if nothing went wrong."""
+        """The first run's error or unreadable record on one line; empty if there is none."""
         for run in self.runs:
             if run.problem is not None:
                 return run.problem
             if run.record is not None and run.record.error is not None:
-                return f"{run.record.error.type}: {' '.join(run.record.error.message.split())}"
+                return run.record.error.line
         return ""
+
+    @property
+    def first_run_id(self) -> str:
+        """The id of the first run."""
+        return self.runs[0].folder.path.name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """Everything at one time; `note` says what is missing, and then the jobs are the runs that are there.
+class SweepSnapshot:
+    """The states of all jobs at one time.
 
-    `changed` is when plan or records were last written, in seconds since 1970.
+    `note` says why the plan is missing, if so; every record is then a job of its own. `changed` is when plan
+    or records were last written, in seconds since 1970.
     """
 
     root: Path
     command: tuple[str, ...]
-    jobs: tuple[JobNow, ...]
+    jobs: tuple[JobState, ...]
     note: str | None
     changed: float
 
     @property
+    def remaining(self) -> list[JobState]:
+        """The jobs that have not ended."""
+        return [job for job in self.jobs if not job.has_ended]
+
+    @property
     def has_ended(self) -> bool:
-        """Whether every job came to an end, well or not."""
-        return bool(self.jobs) and all(job.state in ENDED for job in self.jobs)
+        """Whether there are jobs and all have ended."""
+        return bool(self.jobs) and not self.remaining
 
     @property
     def records(self) -> list[RunRecord]:
-        """All that can be read."""
+        """The records of all jobs."""
         return [record for job in self.jobs for record in job.records]
 
 
 class SweepFolder:
-    """The folder, and what the last look at it found."""
+    """Reads the states of runs; a record is parsed again only after it has changed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._runs: dict[str, RunNow] = {}
+        self._runs: dict[Path, RunState] = {}
 
-    def look(self) -> Look:
-        """How all jobs stand now; a plan or record that cannot be read is said and hides nothing else."""
+    def snapshot(self) -> SweepSnapshot:
+        """The current states of the planned jobs; a file that cannot be read hides no other."""
         note = None
         try:
             plan = read_plan(self.root / PLAN)
         except RunError as error:
             plan, note = None, str(error)
         if plan is None:
-            note = note or f"no {PLAN} here: how many jobs there are is not known"
-            plan = Plan(jobs=self._found(), command=())
-        jobs = tuple(JobNow(job=job, runs=tuple(map(self._run, job.runs))) for job in plan.jobs)
-        return Look(root=self.root, command=plan.command, jobs=jobs, note=note, changed=self._changed(jobs))
+            note = note or f"no {PLAN} in this folder: the number of jobs is not known"
+            found = (PlannedJob(label=run.path.name, runs=(run.path.name,)) for run in self._folders())
+            plan = Plan(jobs=tuple(found), command=())
+        jobs = tuple(
+            self.job(job.label, [RunFolder(self.root, run) for run in job.runs]) for job in plan.jobs
+        )
+        return SweepSnapshot(
+            root=self.root, command=plan.command, jobs=jobs, note=note, changed=self._changed(jobs)
+        )
 
-    def _found(self) -> tuple[PlannedJob, ...]:
-        """A job for each record that is there."""
-        names = sorted(path.parent.name for path in self.root.glob(f"*/{RECORD}"))
-        return tuple(PlannedJob(words=name, runs=(name,)) for name in names)
+    def records(self) -> list[RunRecord]:
+        """Every record in the folder that can be read, planned or not."""
+        found = map(self.run, self._folders())
+        return [run.record for run in found if run.record is not None]
 
-    def _run(self, run_id: str) -> RunNow:
-        folder = RunFolder(self.root, run_id)
+    def job(self, label: str, folders: Iterable[RunFolder]) -> JobState:
+        """The current state of a job with these runs."""
+        return JobState(label=label, runs=tuple(map(self.run, folders)))
+
+    def run(self, folder: RunFolder) -> RunState:
+        """The current state of a run."""
         try:
             stat = folder.record_path.stat()
         except FileNotFoundError:
-            return RunNow(state="left")
+            return RunState(folder=folder, state="pending")
         except OSError as error:
-            return RunNow(state="failed", problem=f"unreadable record: {error.strerror}")
+            return RunState(folder=folder, state="failed", problem=f"unreadable record: {error.strerror}")
         stamp = (stat.st_mtime_ns, stat.st_ino)
-        known = self._runs.get(run_id)
-        # What was cut off is asked for its lock once and no more: to ask is to hold it for a moment, in
-        # which a process that comes to go on with the run would be turned away.
+        known = self._runs.get(folder.path)
+        # An interrupted run's lock is tested once, not at every look: testing holds the lock for a moment,
+        # in which a process that resumes the run would be refused.
         if known is None or known.stamp != stamp or known.state == "running":
-            known = self._runs[run_id] = _read(folder, stamp)
+            known = self._runs[folder.path] = _read(folder, stamp)
         return known
 
-    def _changed(self, jobs: Sequence[JobNow]) -> float:
+    def _folders(self) -> list[RunFolder]:
+        return [RunFolder(self.root, path.parent.name) for path in sorted(self.root.glob(f"*/{RECORD}"))]
+
+    def _changed(self, jobs: Sequence[JobState]) -> float:
         plan = self.root / PLAN
         records = [run.stamp[0] / 1e9 for job in jobs for run in job.runs]
         return max([plan.stat().st_mtime if plan.exists() else 0.0, *records])
 
 
-def _read(folder: RunFolder, stamp: tuple[int, int]) -> RunNow:
+def _read(folder: RunFolder, stamp: tuple[int, int]) -> RunState:
     try:
         record = folder.record()
         if record is not None and record.status == "running" and not _is_busy(folder):
-            # Read again, as it may have ended between the two looks.
+            # Read again: the run may have ended since the first reading.
             record = folder.record()
             if record is not None and record.status == "running":
-                return RunNow(state="cut off", record=record, stamp=stamp)
+                return RunState(folder=folder, state="interrupted", record=record, stamp=stamp)
     except RunError as error:
-        return RunNow(state="failed", problem=f"unreadable record: {error.__cause__}", stamp=stamp)
-    return RunNow(state="left" if record is None else record.status, record=record, stamp=stamp)
+        problem = f"unreadable record: {error.__cause__}"
+        return RunState(folder=folder, state="failed", problem=problem, stamp=stamp)
+    state = "pending" if record is None else record.status
+    return RunState(folder=folder, state=state, record=record, stamp=stamp)
 
 
 def _is_busy(folder: RunFolder) -> bool:
     try:
         return folder.is_busy
     except OSError:
-        # A folder that we may read and not write: the record's word is all there is.
+        # The folder is not writable for us, so the record is all we know.
         return True

@@ -1,78 +1,62 @@
-"""The jobs of a sweep as people read them: what each is, how far it is, how long the rest will take."""
+"""The table of a sweep's jobs, and how a sweep prints."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from softcue.runs.record import RunRecord
-from softcue.runs.store import list_records
-from softcue.sweep.estimate import duration, expected_seconds, method_of
-from softcue.sweep.jobs import Job
+from softcue.runs.metrics import METRICS
+from softcue.sweep.state import JobState
+from softcue.tables.render import terminal
+from softcue.tables.table import Column, Table, duration, number
 
 FULL_TABLE = 60
-"""Jobs up to which a table shows each; of more, those that are not complete, so many at most."""
+"""Up to so many jobs, a table shows all; of more, only as many that are not complete."""
+METRIC = METRICS["macro_f1"]
+
+Numbered = tuple[int, JobState]
+
+COLUMNS: tuple[Column[Numbered], ...] = (
+    number("#", lambda row: row[0]),
+    Column("job", lambda row: row[1].label),
+    Column("run", lambda row: _runs(row[1])),
+    Column("state", lambda row: _state(row[1])),
+    number(METRIC.title, lambda row: _scores(row[1])),
+    number("time", lambda row: _seconds(row[1]), duration),
+)
 
 
-def jobs_table(jobs: Sequence[Job], *, root: Path) -> Table:
-    """A line a job: its number, what sets it apart, its run, how it stands, macro-F1 on test rows."""
-    lines = [_line(job) for job in jobs]
-    shown = lines if len(lines) <= FULL_TABLE else [line for line in lines if line[3] != "complete"]
-    shown = shown[:FULL_TABLE]
-    hidden = len(lines) - len(shown)
-    caption = f"{hidden} more jobs are not shown" if hidden else None
-    table = Table(title=Text(f"{len(jobs)} jobs · {root}"), caption=caption, box=SIMPLE_HEAD, pad_edge=False)
-    table.title_justify = table.caption_justify = "left"
-    for heading in ("#", "job", "run", "state", "macro-F1", "seconds"):
-        table.add_column(heading, justify="right" if heading in ("#", "macro-F1", "seconds") else "left")
-    for line in shown:
-        table.add_row(*map(Text, line))
-    return table
+def jobs_table(jobs: Sequence[JobState], *, root: Path) -> Table[Numbered]:
+    """A row for each job: its number, label, run and state, the metric on test rows, and its time."""
+    rows = list(enumerate(jobs))
+    if len(rows) > FULL_TABLE:
+        rows = [row for row in rows if row[1].state != "complete"][:FULL_TABLE]
+    hidden = len(jobs) - len(rows)
+    caption = f"{hidden} more jobs are not shown" if hidden else ""
+    return Table(title=f"{len(jobs)} jobs · {root}", columns=COLUMNS, rows=rows, caption=caption)
 
 
-def show(what: Table | str) -> None:
-    """On standard output, as wide as it needs where that is no terminal."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    if what:
-        console.print(what, crop=False, markup=False)
-        console.file.flush()
+def print_table(table: Table[Any]) -> None:
+    """Print to standard output, at most as wide as the terminal unless a number would be cut."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 200
+    print(terminal([table], (), width), flush=True)
 
 
-def time_left(left: Sequence[Job], root: Path) -> str:
-    """What the finished runs of the folder let expect of the others, one after another."""
-    if not left:
-        return ""
-    seconds = expected_seconds(list_records(root).records)
-    if not seconds:
-        return f"; {len(left)} are left, and no finished run tells how long they take"
-    mean = fmean(seconds.values())
-    total = sum(seconds.get(method_of(job.folders[0].path.name), mean) for job in left)
-    return f"; {len(left)} are left, about {duration(total)} one after another"
+def _runs(job: JobState) -> str:
+    return job.first_run_id + (f" and {len(job.runs) - 1} more" if len(job.runs) > 1 else "")
 
 
-def _line(job: Job) -> tuple[str, str, str, str, str, str]:
-    records = job.records()
-    folder = job.folders[0].path.name
-    run = folder if len(job.folders) == 1 else f"{folder} and {len(job.folders) - 1} more"
-    scores = [record.metrics.get("test", {}).get("macro_f1") for record in records]
-    score = " ".join(f"{value:.3f}" for value in scores if value is not None)
-    seconds = sum(record.times.total_s for record in records if record.times)
-    return (str(job.number), job.words, run, _state(job, records), score, f"{seconds:.0f}" if seconds else "")
+def _state(job: JobState) -> str:
+    return f"{job.state}: {job.error}" if job.error else job.state
 
 
-def _state(job: Job, records: Sequence[RunRecord]) -> str:
-    failed = [record.error for record in records if record.error is not None]
-    if failed:
-        return f"failed: {failed[0].type}: {' '.join(failed[0].message.split())}"
-    if job.is_complete:
-        return "complete"
-    if job.is_busy:
-        return "running"
-    return "cut off" if records else "left"
+def _scores(job: JobState) -> str | None:
+    values = [record.metric("test", METRIC.name) for record in job.records]
+    return " ".join(METRIC.text(value) for value in values if value is not None) or None
+
+
+def _seconds(job: JobState) -> float | None:
+    return sum(record.times.total_s for record in job.records if record.times) or None

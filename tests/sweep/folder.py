@@ -1,4 +1,4 @@
-"""A sweep's folder to look at, filled by hand."""
+"""A sweep's folder, filled by hand."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from softcue.runs.record import Failure, RunRecord
 from softcue.runs.store import RunFolder
@@ -30,20 +28,20 @@ with RunFolder(Path(sys.argv[1]), sys.argv[2]).lock(wait_s=0):
 
 @dataclass(frozen=True)
 class Folder:
-    """A sweep of one-run jobs, unless said otherwise."""
+    """The folder of a sweep."""
 
     root: Path
 
-    def plan(self, *jobs: str | Sequence[str], words: Sequence[str] = ()) -> None:
-        """Plan jobs by their runs."""
+    def plan(self, *jobs: str | Sequence[str], labels: Sequence[str] = ()) -> None:
+        """Write a plan of jobs, each given by its run's id or its runs' ids."""
         runs = [[job] if isinstance(job, str) else list(job) for job in jobs]
-        named = words or [f"seed={number}" for number in range(len(jobs))]
-        plan = [{"words": of, "runs": names} for of, names in zip(named, runs, strict=True)]
+        labels = labels or [f"seed={number}" for number in range(len(jobs))]
+        plan = [{"label": label, "runs": ids} for label, ids in zip(labels, runs, strict=True)]
         command = ["-m", "experiment=quickstart", "seed=0,1,2"]
         (self.root / "sweep.json").write_text(json.dumps({"jobs": plan, "command": command}))
 
     def add(self, run_id: str, *, macro_f1: float | None = None, **changes: Any) -> RunRecord:
-        """Leave a record: complete unless `changes` say otherwise."""
+        """Write a record, complete unless `changes` set another status."""
         metrics = {"test": {"macro_f1": macro_f1, "perplexity": macro_f1}}
         record = replace(
             EXAMPLE, **{"run_id": run_id, "method": run_id.rpartition("-")[0], "metrics": metrics, **changes}
@@ -54,12 +52,12 @@ class Folder:
         return record
 
     def fail(self, run_id: str, message: str) -> None:
-        """Leave the record of a failure."""
+        """Write the record of a failure."""
         self.add(run_id, status="failed", error=Failure(type="TrainingError", message=message))
 
     @contextmanager
     def running(self, run_id: str, **changes: Any) -> Iterator[None]:
-        """Another process holds the run's lock while the block runs, and then leaves it cut off."""
+        """Let another process hold the run's lock during the block; afterwards the run is interrupted."""
         self.add(run_id, status="running", times=None, **changes)
         command = [sys.executable, "-c", HOLD, str(self.root), run_id]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -69,10 +67,3 @@ class Folder:
                 yield
             finally:
                 process.communicate()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    root = tmp_path / "runs"
-    root.mkdir()
-    return Folder(root)
