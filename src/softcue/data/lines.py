@@ -18,23 +18,23 @@ MAX_TEXT = 1 << 20
 class Lines(Iterator[str]):
     """Lines of a file; those that a row turns out not to need come again.
 
-    Lines end in "\\n" alone. A byte that cannot be decoded is kept as a lone surrogate. With `limit`, longer
-    lines come in pieces.
+    Lines end in "\\n" alone. A byte that cannot be decoded is kept as a lone surrogate. With `piece`, text
+    of so many characters comes in place of lines.
     """
 
-    def __init__(self, file: BinaryIO, *, name: str, encoding: str, limit: int = -1) -> None:
+    def __init__(self, file: BinaryIO, *, name: str, encoding: str, piece: int | None = None) -> None:
         try:
             self._text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="\n")
         except LookupError as error:
             raise ConfigError(f"encoding is {encoding!r}; name one that Python knows, as cp1252.") from error
-        self.name, self.encoding, self._limit = name, encoding, limit
+        self.name, self.encoding, self._piece = name, encoding, piece
         self.num_lines, self.num_bytes = 0, 0
         self._taken: list[str] = []
         self._returned: deque[str] = deque()
 
     def __next__(self) -> str:
         try:
-            line = self._returned.popleft() if self._returned else self._text.readline(self._limit)
+            line = self._returned.popleft() if self._returned else self._read()
         except UnicodeError as error:  # of an encoding without surrogates, such as utf-16
             raise DataError(f"{self.name} line {self.num_lines + 1} {self._not_decoded(error)}.") from error
         if not line:
@@ -61,6 +61,9 @@ class Lines(Iterator[str]):
             self._returned.extendleft(reversed(self._taken[count:]))
         self._taken = []
         return problem
+
+    def _read(self) -> str:
+        return self._text.readline() if self._piece is None else self._text.read(self._piece)
 
     def _not_decoded(self, detail: object) -> str:
         return f"is not {self.encoding} ({detail}); name its encoding, as in encoding=cp1252 or utf-16"

@@ -98,7 +98,7 @@ def _text_reader(
 ) -> TableReader:
     is_array = form == "json" and file.peek(1).lstrip(_BEFORE_JSON).startswith(b"[")
     name, size = ("stdin", None) if path is None else (str(path), path.stat().st_size)
-    lines = Lines(file, name=name, encoding=encoding, limit=_PIECE if is_array else -1)
+    lines = Lines(file, name=name, encoding=encoding, piece=_PIECE if is_array else None)
     if form in ("csv", "tsv"):
         default = "\t" if form == "tsv" else None
         columns, rows = csv_rows(lines, separator=_character(separator) or default)

@@ -31,7 +31,7 @@ def predict_table(settings: PredictSettings) -> None:
     """Predict the class of every row of a table; raises a SoftcueError for what the user can fix."""
     partial = None if settings.output == "-" else PartialOutput(Path(settings.output))
     if partial:
-        _refuse_to_replace(settings, partial)
+        partial.check(overwrite=settings.overwrite)
     with ExitStack() as stack:
         reader = stack.enter_context(_input(settings))
         # Imports torch, which an error in the settings or the table need not wait for.
@@ -175,22 +175,13 @@ def _progress(
     """The progress of an earlier process with these very rows, behind which `reader` then is."""
     if partial is None or (settings.input == "-" and settings.overwrite):
         return None
-    _refuse_to_replace(settings, partial)
+    partial.check(overwrite=settings.overwrite)
     progress = partial.progress(job)
     if progress and not reader.resume_from(progress.read):
         raise partial.foreign(f"the rows of {settings.input} that it holds have changed")
     if partial.is_renamed and next(reader, None) is not None:
-        raise _exists(settings)
+        raise partial.existing()
     return progress
-
-
-def _refuse_to_replace(settings: PredictSettings, partial: PartialOutput) -> None:
-    if partial.path.exists() and not partial.is_renamed and not settings.overwrite:
-        raise _exists(settings)
-
-
-def _exists(settings: PredictSettings) -> RunError:
-    return RunError(f"{settings.output} exists; choose another output, or replace it with overwrite=true.")
 
 
 def _plan(settings: PredictSettings, schema: OutputSchema, progress: Progress | None) -> str:

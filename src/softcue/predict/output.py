@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
+from pydantic import NonNegativeInt, TypeAdapter
 
 from softcue.data.rows import ReadPosition
 from softcue.errors import RunBusyError, RunError
@@ -32,9 +32,9 @@ class Progress:
     job: Mapping[str, str]
     writer: str
     read: ReadPosition
-    written: int
+    written: NonNegativeInt
     digest: str
-    skipped: int
+    skipped: NonNegativeInt
 
 
 class PartialOutput:
@@ -49,15 +49,25 @@ class PartialOutput:
         self._file: BinaryIO
         self._written, self._hasher = 0, _hashed(self.part, 0)
 
+    def check(self, *, overwrite: bool) -> None:
+        """Raise a RunError if the output cannot be written or must not be replaced."""
+        if not self.path.parent.is_dir():
+            raise RunError(f"{self.path.parent} is not there; create the folder, or choose another output.")
+        if self.path.exists() and not (overwrite or self.is_renamed):
+            raise self.existing()
+
+    def existing(self) -> RunError:
+        """The error for an output that must not be replaced."""
+        return RunError(f"{self.path} exists; choose another output, or replace it with overwrite=true.")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from the output while the block runs; RunBusyError if another has it.
 
         The lock is the operating system's and ends with the process, however that ends.
         """
-        lock = FileLock(self._lock_path)
         try:
-            lock.acquire(timeout=0)
+            lock = FileLock(self._lock_path).acquire(timeout=0)
         except Timeout as error:
             writer = "" if (noted := self._noted()) is None else f" ({noted.writer})"
             raise RunBusyError(
@@ -66,12 +76,14 @@ class PartialOutput:
             ) from error
         except OSError as error:
             raise unwritable(self.path, error) from error
-        try:
-            yield
-        finally:
-            with suppress(OSError):  # of Windows, where an open file cannot be removed
-                self._lock_path.unlink()
-            lock.release()
+        with lock:
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # of Windows, where an open file cannot be removed
+                    self._lock_path.unlink()
+            if self.is_renamed:  # Last, since without its note an output is not known to be complete.
+                self.note.unlink(missing_ok=True)
 
     @property
     def is_renamed(self) -> bool:
@@ -93,7 +105,8 @@ class PartialOutput:
         for key, value in job.items():
             if noted.job.get(key) != value:
                 raise self.foreign(f"its {key} is {noted.job.get(key)!r}, not {value!r}")
-        if _hashed(file, noted.written).hexdigest() != noted.digest:
+        is_whole = file.stat().st_size >= noted.written
+        if not is_whole or _hashed(file, noted.written).hexdigest() != noted.digest:
             raise self.foreign(f"it is not what {self.note.name} describes")
         return noted if noted.written else None
 
@@ -139,11 +152,10 @@ class PartialOutput:
         write_atomic(self.note, _PROGRESS.dump_json(progress))
 
     def finish(self) -> None:
-        """Give the complete output its name."""
+        """Give the complete output its name; leaving `locked` then removes the note."""
         with _writing(self.path):
-            if self.part.exists():
+            if not self.is_renamed:
                 self.part.replace(self.path)
-            self.note.unlink(missing_ok=True)
 
     def _noted(self) -> Progress | None:
         with suppress(OSError, ValueError):

@@ -32,15 +32,16 @@ class PredictSettings:
     dry: bool
 
     def __post_init__(self) -> None:
-        if self.format == "raft" and self.output_format != "csv":
+        written = self.output_format
+        if self.format == "raft" and written != "csv":
             raise ConfigError(f"output is {self.output}, and format=raft writes CSV; name it *.csv.")
         if self.format in TEXT_FORMATS and "-" not in (self.input, self.output):
             raise ConfigError(
                 f"format={self.format} is the format of stdin or stdout, and neither is used; that of a file "
                 "follows from its suffix."
             )
-        if self.escape_formulas and self.output_format not in SEPARATORS:
-            raise ConfigError(f"escape_formulas=true is for CSV and TSV; the output is {self.output_format}.")
+        if self.escape_formulas and written not in SEPARATORS:
+            raise ConfigError(f"escape_formulas=true is for CSV and TSV; the output is {written}.")
         if self.input != "-":
             table_format(self.input)
 
