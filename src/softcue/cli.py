@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
-from softcue.errors import SoftcueError
+from softcue.errors import SoftcueError, printable
 
 T = TypeVar("T")
 
@@ -62,4 +62,4 @@ def _line(error: SoftcueError | MissingMandatoryValue) -> str:
 def _message(error: SoftcueError | MissingMandatoryValue) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} has no default; give it as {error.full_key}=..."
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))

@@ -1,5 +1,9 @@
 """The few exceptions a user can meet. Each message names the value, the limit and the way out."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+
 
 class SoftcueError(Exception):
     """Anything the user can mend; entry points print its message without a stack trace."""
@@ -35,3 +39,17 @@ class RunBusyError(RunError):
 
 class PrunedError(TrainingError):
     """A trial that a search has given up, as others do better."""
+
+
+def listed(names: Collection[object], *, limit: int = 5) -> str:
+    """The first few of many names, and how many more there are, for a message."""
+    shown = list(names)[:limit]
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else str(shown)
+
+
+def printable(text: str) -> str:
+    """Text with every control character written out, as in "\\x1b", so that data cannot steer a terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

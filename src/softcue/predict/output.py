@@ -1,162 +1,166 @@
-"""Where rows go: stdout, or a file that outlives `kill -9` and takes its name once it is complete."""
+"""An output file that grows, survives `kill -9`, and is renamed once it is complete."""
 
 from __future__ import annotations
 
-import csv
-import json
+import hashlib
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
-from pydantic import TypeAdapter
+from filelock import FileLock, Timeout
+from pydantic import NonNegativeInt, TypeAdapter
 
-from softcue.errors import RunError
-from softcue.predict.rows import Columns, Place, Rows
-from softcue.predict.text import SEPARATORS
+from softcue.data.rows import ReadPosition
+from softcue.errors import RunBusyError, RunError
 from softcue.runs.atomic import unwritable, write_atomic
 
-
-@dataclass(frozen=True, kw_only=True)
-class Writing:
-    """Rows as bytes in one of TEXT_FORMATS; JSONL writes a row's own keys and ignores `columns`."""
-
-    form: str
-    columns: Columns
-
-    def header(self) -> bytes:
-        """What stands before the first row."""
-        return b"" if self.form == "jsonl" else self._cells([self.columns])
-
-    def rows(self, rows: Iterable[Mapping[str, object]]) -> bytes:
-        """Rows that have no other column than `columns`; one that they lack is an empty cell."""
-        if self.form == "jsonl":
-            return "".join(f"{_json(row)}\n" for row in rows).encode()
-        return self._cells([_cell(row.get(name)) for name in self.columns] for row in rows)
-
-    def _cells(self, rows: Iterable[Iterable[str]]) -> bytes:
-        lines = _UnixLines()
-        csv.writer(lines, delimiter=SEPARATORS[self.form]).writerows(rows)
-        return "".join(lines).encode()
+_BLOCK = 1 << 20  # bytes digested at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a partial output says of itself: whose it is, and how far it is safe.
+    """The note beside a partial output: whose it is, and how much of it is safe.
 
-    `job` is all beside the input's own bytes that decides what the output holds; `written` counts
-    bytes of output, `skipped` bad rows of input.
+    `job` is all that decides the output beside the input's content; `writer` names the last process;
+    `written` counts the bytes of output that `digest` is over, `skipped` the unusable rows of input.
     """
 
-    job: dict[str, str]
-    read: Place
-    written: int
-    skipped: int
+    job: Mapping[str, str]
+    writer: str
+    read: ReadPosition
+    written: NonNegativeInt
+    digest: str
+    skipped: NonNegativeInt
 
 
-class Output(Protocol):
-    """Takes bytes in order, and is told how far it is safe to go on from."""
+class PartialOutput:
+    """An output that grows as `<output>.part`, beside its note, and is renamed once it is complete."""
 
-    def write(self, content: bytes) -> None:
-        """Put bytes where a reader or a later process finds them."""
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.part, self.note, self._lock_path = (
+            path.with_name(f"{path.name}.part{end}") for end in ("", ".json", ".lock")
+        )
+        self._job: Mapping[str, str] = {}
+        self._file: BinaryIO
+        self._written, self._hasher = 0, _hashed(self.part, 0)
 
-    def keep(self, rows: Rows, *, skipped: int) -> None:
-        """All rows read until now are written, or were skipped."""
+    def check(self, *, overwrite: bool) -> None:
+        """Raise a RunError if the output cannot be written or must not be replaced."""
+        if not self.path.parent.is_dir():
+            raise RunError(f"{self.path.parent} is not there; create the folder, or choose another output.")
+        if self.path.exists() and not (overwrite or self.is_renamed):
+            raise self.existing()
 
-    def finish(self) -> None:
-        """All rows are written."""
+    def existing(self) -> RunError:
+        """The error for an output that must not be replaced."""
+        return RunError(f"{self.path} exists; choose another output, or replace it with overwrite=true.")
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from the output while the block runs; RunBusyError if another has it.
 
-class Stdout:
-    """Rows for the next program; nothing to go on from."""
+        The lock is the operating system's and ends with the process, however that ends.
+        """
+        try:
+            lock = FileLock(self._lock_path).acquire(timeout=0)
+        except Timeout as error:
+            writer = "" if (noted := self._noted()) is None else f" ({noted.writer})"
+            raise RunBusyError(
+                f"{self.path} is being written by another process{writer}. Wait for it, or choose another "
+                "output."
+            ) from error
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        with lock:
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # of Windows, where an open file cannot be removed
+                    self._lock_path.unlink()
+            if self.is_renamed:  # Last, since without its note an output is not known to be complete.
+                self.note.unlink(missing_ok=True)
 
-    def write(self, content: bytes) -> None:
-        """Hand bytes on at once."""
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+    @property
+    def is_renamed(self) -> bool:
+        """Whether an earlier process was killed after the output was complete, before it removed the note."""
+        return self.note.is_file() and self.path.is_file() and not self.part.exists()
 
-    def keep(self, rows: Rows, *, skipped: int) -> None:
-        """Nothing to remember."""
+    def progress(self, job: Mapping[str, str]) -> Progress | None:
+        """The progress of an earlier process of the same job, None if it wrote nothing.
 
-    def finish(self) -> None:
-        """Nothing to close."""
-
-
-class PartialFile:
-    """`output.part`, and beside it `output.part.json` that says how much of it is safe."""
-
-    def __init__(self, output: Path, *, job: dict[str, str]) -> None:
-        self.output, self.job = output, job
-        self.part = output.with_name(f"{output.name}.part")
-        self.note = output.with_name(f"{output.name}.part.json")
-
-    def left(self) -> Progress | None:
-        """How far an earlier process came; RunError if it was at another job."""
-        if not (self.part.exists() and self.note.exists()):
+        Raises:
+            RunError: the partial output is another job's, or not what its note describes.
+        """
+        file = self.path if self.is_renamed else self.part
+        if not file.exists() or file.stat().st_size == 0:
             return None
-        progress = _PROGRESS.validate_json(self.note.read_bytes())
-        for key, value in self.job.items():
-            if progress.job[key] != value:
-                raise self.foreign(f"its {key} is {progress.job[key]!r}, and here it is {value!r}")
-        return progress
+        noted = self._noted()
+        if noted is None:
+            raise self.foreign(f"{self.note.name} is missing or damaged")
+        for key, value in job.items():
+            if noted.job.get(key) != value:
+                raise self.foreign(f"its {key} is {noted.job.get(key)!r}, not {value!r}")
+        is_whole = file.stat().st_size >= noted.written
+        if not is_whole or _hashed(file, noted.written).hexdigest() != noted.digest:
+            raise self.foreign(f"it is not what {self.note.name} describes")
+        return noted if noted.written else None
 
     def foreign(self, reason: str) -> RunError:
-        """The error for a partial output that this job cannot go on with."""
+        """The error for a partial output that cannot be resumed."""
         return RunError(
-            f"{self.part} was left by another prediction: {reason}. Complete that one, or begin anew with "
-            "overwrite=true."
+            f"{self.path if self.is_renamed else self.part} belongs to another prediction: {reason}. "
+            "Complete that one, or start over with overwrite=true."
         )
 
     @contextmanager
-    def opened(self, progress: Progress | None) -> Iterator[GrowingFile]:
-        """Go on behind the bytes that are safe; None: begin anew."""
-        written = 0 if progress is None else progress.written
+    def opened(self, job: Mapping[str, str], progress: Progress | None, read: ReadPosition) -> Iterator[None]:
+        """Write behind the bytes of `progress`, with the input at `read`; drop what is beyond them."""
+        self._job, self._written = job, 0 if progress is None else progress.written
         with _writing(self.part):
-            if written == 0:
-                # The note first: it must not speak of bytes that are no longer there.
-                self.note.unlink(missing_ok=True)
-                self.part.write_bytes(b"")
-            file = self.part.open("rb+")
-        with file:
-            file.truncate(written)
-            file.seek(written)
-            yield GrowingFile(self, file)
-
-
-class GrowingFile:
-    """A partial file that is being written."""
-
-    def __init__(self, partial: PartialFile, file: BinaryIO) -> None:
-        self.partial, self.file = partial, file
+            self._hasher = _hashed(self.part, self._written)
+            self._file = self.part.open("ab")
+        with self._file:
+            # Before any byte is dropped, since it must never describe bytes that are not there.
+            self.save(read, skipped=0 if progress is None else progress.skipped)
+            self._file.truncate(self._written)
+            yield
 
     def write(self, content: bytes) -> None:
         """Bring bytes to the disk."""
-        with _writing(self.partial.part):
-            self.file.write(content)
-            self.file.flush()
-            os.fsync(self.file.fileno())
+        with _writing(self.part):
+            self._file.write(content)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._written += len(content)
+        self._hasher.update(content)
 
-    def keep(self, rows: Rows, *, skipped: int) -> None:
-        """Note what a process that is killed after this need not do again."""
-        progress = Progress(job=self.partial.job, read=rows.place, written=self.file.tell(), skipped=skipped)
-        write_atomic(self.partial.note, _PROGRESS.dump_json(progress))
+    def save(self, read: ReadPosition, *, skipped: int) -> None:
+        """Note that all rows up to `read` are written or skipped, so that no later process repeats them."""
+        progress = Progress(
+            job=self._job,
+            writer=f"process {os.getpid()} on {platform.node()}",
+            read=read,
+            written=self._written,
+            digest=self._hasher.hexdigest(),
+            skipped=skipped,
+        )
+        write_atomic(self.note, _PROGRESS.dump_json(progress))
 
     def finish(self) -> None:
-        """Give the file its name."""
-        with _writing(self.partial.output):
-            self.partial.part.replace(self.partial.output)
-            self.partial.note.unlink(missing_ok=True)
+        """Give the complete output its name; leaving `locked` then removes the note."""
+        with _writing(self.path):
+            if not self.is_renamed:
+                self.part.replace(self.path)
 
-
-class _UnixLines(list[str]):
-    """What csv.writer writes to: "\\r\\n" makes it quote a lone "\\r" too, "\\n" is how our lines end."""
-
-    def write(self, line: str) -> int:
-        self.append(line.removesuffix("\r\n") + "\n")
-        return len(line)
+    def _noted(self) -> Progress | None:
+        with suppress(OSError, ValueError):
+            return _PROGRESS.validate_json(self.note.read_bytes())
+        return None
 
 
 @contextmanager
@@ -167,15 +171,15 @@ def _writing(path: Path) -> Iterator[None]:
         raise unwritable(path, error) from error
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return _json(value) if isinstance(value, bool | list | dict) else str(value)
-
-
-def _json(value: object) -> str:
-    # str: Parquet has dates and decimals, which JSON has not.
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _hashed(path: Path, num_bytes: int) -> hashlib.blake2b:
+    """A hasher of a file's first bytes."""
+    hasher = hashlib.blake2b(digest_size=16)
+    if num_bytes:
+        with path.open("rb") as file:
+            while block := file.read(min(num_bytes, _BLOCK)):
+                hasher.update(block)
+                num_bytes -= len(block)
+    return hasher
 
 
 _PROGRESS = TypeAdapter(Progress)
