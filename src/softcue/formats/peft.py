@@ -1,6 +1,6 @@
 """Soft prompts as PEFT keeps them: a folder of adapter_config.json and adapter_model.safetensors.
 
-PEFT itself is not needed for it. An adapter holds what the model sees, any encoder folded away:
+PEFT itself is not needed. An adapter holds what the model sees, any encoder folded away:
 `prompt_embeddings` is [P, D], and for prefix tuning [P, 2 L H K], layer by layer, keys before values.
 Further letters: r rank of the multitask factors, W numbers of one virtual token.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from safetensors.torch import save
 from torch import Tensor
 
@@ -23,25 +24,27 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"]
 
+Size = Annotated[int, Field(gt=0, lt=2**31)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig:
-    """What adapter_config.json says of the numbers beside it; what is None, PEFT asks of the model.
+    """The content of adapter_config.json; PEFT takes what is None from the model.
 
     `token_dim` is D, and for prefix tuning H K; `num_transformer_submodules` is 2 where an encoder
-    and a decoder wear a prompt each.
+    and a decoder have a prompt each.
     """
 
     peft_type: PeftType
     task_type: str | None = "CAUSAL_LM"
     base_model_name_or_path: str | None = None
-    num_virtual_tokens: int
-    token_dim: int
-    num_layers: int | None = None
-    num_attention_heads: int | None = None
+    num_virtual_tokens: Size
+    token_dim: Size
+    num_layers: Size | None = None
+    num_attention_heads: Size | None = None
     num_transformer_submodules: int | None = 1
-    num_tasks: int | None = None
-    num_ranks: int | None = None
+    num_tasks: Size | None = None
+    num_ranks: Size | None = None
     inference_mode: bool = True
 
 
@@ -63,7 +66,7 @@ def adapter_files(bank: PromptBank, *, peft_type: PeftType, base_model: str) -> 
         if bank.values_TLHPK.shape[4] != head_size:
             raise ConfigError(
                 f"PEFT holds keys and values of one size, and this prefix has keys of {head_size} numbers a "
-                f"head and values of {bank.values_TLHPK.shape[4]}: it has no form as an adapter."
+                f"head and values of {bank.values_TLHPK.shape[4]}: it cannot be an adapter."
             )
         table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
         config = AdapterConfig(
@@ -89,9 +92,9 @@ def adapter_files(bank: PromptBank, *, peft_type: PeftType, base_model: str) -> 
 def multitask_adapter_files(
     *, shared_PD: Tensor, task_cols_TPr: Tensor, task_rows_TrD: Tensor, base_model: str
 ) -> dict[str, bytes]:
-    """Prompts of T tasks, each shared x (its columns @ its rows) number by number, as an adapter's files.
+    """Prompts of T tasks, each shared x (its columns @ its rows), elementwise, as an adapter's files.
 
-    PEFT's `task_ids` say which task's prompt a row wears (Wang et al. 2023, section 3.1).
+    PEFT's `task_ids` choose each row's task (Wang et al. 2023, section 3.1).
     """
     config = AdapterConfig(
         peft_type="MULTITASK_PROMPT_TUNING",
@@ -112,7 +115,7 @@ def multitask_adapter_files(
 
 
 def flattened(keys_LHPK: Tensor, values_LHPK: Tensor) -> Tensor:
-    """Keys and values as each token's row of numbers, layer by layer, keys before values: [P, 2 L H K]."""
+    """Keys and values as one row for each token, layer by layer, keys before values: [P, 2 L H K]."""
     return torch.stack((keys_LHPK, values_LHPK)).permute(3, 1, 0, 2, 4).flatten(1)
 
 

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from softcue.contracts import PromptBank
 from softcue.errors import RunError
-from softcue.formats.peft import CONFIG, WEIGHTS, AdapterConfig
-from softcue.formats.peft_encoders import encode
-
-PICKLED_WEIGHTS = "adapter_model.bin"
+from softcue.formats.peft import CONFIG, AdapterConfig
+from softcue.formats.peft_tensors import prompt_tensors
+from softcue.formats.plain import read_small
+from softcue.formats.source import PromptShape, PromptSource, embedding_sizes, key_value_sizes
+from softcue.formats.tensor_file import expect_finite, expect_readable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapter:
-    """A PEFT adapter: its prompts, one for each task of a multitask adapter, and its config."""
+class Adapter(PromptSource):
+    """A PEFT adapter whose config was checked: its prompts, one for each task of a multitask adapter."""
 
-    bank: PromptBank
+    folder: Path
     config: AdapterConfig
+    old_bloom: bool
+
+    def bank(self) -> PromptBank:
+        parts = prompt_tensors(self.folder)
+        _expect_shapes(parts, self.config, self.folder)
+        expect_finite(parts, self.folder)
+        return _bank(parts, self.config, old_bloom=self.old_bloom)
 
 
-def read_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
-    """Any of PEFT's soft prompts for a causal model, whatever PEFT's version; fp32.
+def open_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
+    """Check any of PEFT's soft prompts for a causal model, whatever PEFT's version.
 
     `old_bloom` is for prefixes that PEFT trained on BLOOM with transformers before 4.44, whose numbers
-    stand in another order. Nothing in the folder says so, and PEFT itself now reads them as today's.
+    are in another order. Nothing in the folder says so, and PEFT itself now reads them in today's order.
 
     Raises:
         RunError: no soft prompt in the folder, one for another kind of model, a damaged one, or a
@@ -43,26 +46,32 @@ def read_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
     config = _read_config(folder / CONFIG)
     if config.num_transformer_submodules not in (1, None):
         raise RunError(
-            f"{folder} holds a prompt for an encoder and a decoder (task_type {config.task_type}); softcue "
+            f"{folder} holds a prompt for an encoder and a decoder (task_type {config.task_type!r}); softcue "
             "prompts causal models: give an adapter of task_type CAUSAL_LM."
         )
-    parts = _parts(_read_tensors(folder))
-    found, expected = {name: tuple(part.shape) for name, part in parts.items()}, _shapes(config)
-    if found != expected:
-        raise RunError(
-            f"{folder} holds tensors {found}, and its {CONFIG} speaks of {expected}; copy both files again "
-            "from one adapter."
-        )
-    return Adapter(bank=_bank(parts, config, old_bloom=old_bloom), config=config)
+    expect_readable(_shapes(config), folder / CONFIG)
+    return Adapter(
+        folder=folder,
+        config=config,
+        old_bloom=old_bloom,
+        shape=PromptShape(
+            num_prompts=config.num_tasks or 1 if config.peft_type == "MULTITASK_PROMPT_TUNING" else 1,
+            num_tokens=config.num_virtual_tokens,
+            sizes=_sizes(config),
+        ),
+        made_for=config.base_model_name_or_path,
+        layout=None,
+    )
 
 
 def _bank(parts: Mapping[str, Tensor], config: AdapterConfig, *, old_bloom: bool) -> PromptBank:
     table_PW = parts["prompt_embeddings"]
     if config.peft_type == "PREFIX_TUNING":
         key_values = _old_bloom_key_values if old_bloom else _key_values
-        assert config.num_attention_heads is not None, "PEFT has always written it for a prefix"
-        heads = config.num_attention_heads
-        keys_LHPK, values_LHPK = key_values(table_PW, heads=heads, head_size=config.token_dim // heads)
+        sizes = _sizes(config)
+        keys_LHPK, values_LHPK = key_values(
+            table_PW, heads=sizes["key-value heads"], head_size=sizes["key size"]
+        )
         return PromptBank(
             keys_TLHPK=keys_LHPK[None].contiguous(), values_TLHPK=values_LHPK[None].contiguous()
         )
@@ -80,18 +89,33 @@ def _key_values(table_PW: Tensor, *, heads: int, head_size: int) -> tuple[Tensor
 
 
 def _old_bloom_key_values(table_PW: Tensor, *, heads: int, head_size: int) -> tuple[Tensor, Tensor]:
-    """All layers' keys, then all values; and PEFT cut a layer's keys, token by token, into [H, K, P]."""
+    """All layers' keys, then all values; PEFT reshaped a layer's keys, token by token, to [H, K, P]."""
     keys_PLHK, values_PLHK = table_PW.unflatten(1, (2, -1, heads, head_size)).unbind(1)
     keys_LHKP = keys_PLHK.transpose(0, 1).reshape(-1, heads, head_size, len(table_PW))
     return keys_LHKP.transpose(2, 3), values_PLHK.permute(1, 2, 0, 3)
 
 
-def _shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:
+def _sizes(config: AdapterConfig) -> dict[str, int]:
+    """The sizes of one virtual token."""
+    if config.peft_type != "PREFIX_TUNING":
+        return embedding_sizes(hidden_size=config.token_dim)
+    assert config.num_layers is not None
+    assert config.num_attention_heads is not None
+    head_size = config.token_dim // config.num_attention_heads
+    return key_value_sizes(
+        layers=config.num_layers, heads=config.num_attention_heads, key_size=head_size, value_size=head_size
+    )
+
+
+def _shapes(config: AdapterConfig) -> dict[str, tuple[int, ...]]:
     """The tensors that belong to a config, and their shapes."""
     count, width = config.num_virtual_tokens, config.token_dim
     if config.peft_type == "PREFIX_TUNING":
-        return {"prompt_embeddings": (count, 2 * width * (config.num_layers or 0))}
+        assert config.num_layers is not None
+        return {"prompt_embeddings": (count, 2 * width * config.num_layers)}
     if config.peft_type == "MULTITASK_PROMPT_TUNING":
+        assert config.num_tasks is not None
+        assert config.num_ranks is not None
         return {
             "prompt_embeddings": (count, width),
             "prefix_task_cols": (config.num_tasks, count, config.num_ranks),
@@ -100,13 +124,18 @@ def _shapes(config: AdapterConfig) -> dict[str, tuple[int | None, ...]]:
     return {"prompt_embeddings": (count, width)}
 
 
+def _expect_shapes(parts: Mapping[str, Tensor], config: AdapterConfig, folder: Path) -> None:
+    found, expected = {name: tuple(part.shape) for name, part in parts.items()}, _shapes(config)
+    if found != expected:
+        raise RunError(
+            f"{folder} holds tensors {found}, and its {CONFIG} describes {expected}; copy both files again "
+            "from one adapter."
+        )
+
+
 def _read_config(path: Path) -> AdapterConfig:
     try:
-        return _ADAPTER_CONFIG.validate_json(path.read_bytes())
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot be read ({error.strerror}); give the folder of a PEFT adapter."
-        ) from error
+        config = _ADAPTER_CONFIG.validate_json(read_small(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"]) or "content"
@@ -114,54 +143,19 @@ def _read_config(path: Path) -> AdapterConfig:
             f"{path} is not that of a soft prompt: {where} is {first['input']!r:.60} ({first['msg']}); give "
             "the folder of a PEFT adapter of one of these types."
         ) from error
-
-
-def _read_tensors(folder: Path) -> Mapping[str, Tensor]:
-    if (folder / WEIGHTS).is_file():
-        try:
-            return load_file(folder / WEIGHTS)
-        except SafetensorError as error:
-            raise RunError(f"{folder / WEIGHTS} is damaged ({error}); copy the adapter again.") from error
-    if (folder / PICKLED_WEIGHTS).is_file():
-        return _read_pickle(folder / PICKLED_WEIGHTS)
-    raise RunError(f"{folder} has neither {WEIGHTS} nor {PICKLED_WEIGHTS}; copy the adapter again.")
-
-
-def _read_pickle(path: Path) -> Mapping[str, Tensor]:
-    try:
-        # A pickle can name any code to be run on reading; this reader knows tensors and runs nothing.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, UnpicklingError) as error:
+    needed = {
+        "PREFIX_TUNING": ("num_layers", "num_attention_heads"),
+        "MULTITASK_PROMPT_TUNING": ("num_tasks", "num_ranks"),
+    }.get(config.peft_type, ())
+    missing = [name for name in needed if getattr(config, name) is None]
+    if missing:
+        raise RunError(f"{path} lacks {missing} for peft_type {config.peft_type}; copy the adapter again.")
+    if config.peft_type == "PREFIX_TUNING" and config.token_dim % (config.num_attention_heads or 1):
         raise RunError(
-            f"{path} is a pickle of more than tensors, or damaged; nothing of it was run. Have its author "
-            f"save it as {WEIGHTS}."
-        ) from error
-    if not isinstance(content, Mapping):
-        raise RunError(f"{path} holds a {type(content).__name__}, not tensors by name; give a PEFT adapter.")
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-# As PEFT saves an adapter, under whatever prefix a framework put around it.
-_SAVED = re.compile(r"(?:^|\.)(prompt_embeddings|prefix_task_cols|prefix_task_rows)$")
-# As a checkpoint of the whole PEFT model holds it: the module of the encoder, by its adapter's name.
-_MODULE = re.compile(
-    r"(?:^|\.)prompt_encoder\.(?:[^.]+\.)?"
-    r"(embedding\.weight|(?:mlp_head|transform)\.\d+\.(?:weight|bias)|lstm_head\.\w+)$"
-)
-
-
-def _parts(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the prompt by PEFT's names, encoders folded away, fp32; any others are left out."""
-    saved = _named(_SAVED, tensors)
-    module = _named(_MODULE, tensors)
-    if "prompt_embeddings" not in saved and "embedding.weight" in module:
-        saved["prompt_embeddings"] = encode(module["embedding.weight"], module)
-    return saved
-
-
-def _named(pattern: re.Pattern[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    matches = {name: pattern.search(name) for name in tensors}
-    return {match[1]: tensors[name].float() for name, match in matches.items() if match}
+            f"{path} has token_dim {config.token_dim}, which {config.num_attention_heads} heads do not share "
+            "evenly; copy the adapter again."
+        )
+    return config
 
 
 _ADAPTER_CONFIG = TypeAdapter(AdapterConfig)

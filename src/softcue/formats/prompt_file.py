@@ -1,21 +1,30 @@
-"""A finished prompt on disk: the bank alone, in safetensors, with a few lines of metadata."""
+"""A trained prompt on disk: the bank alone, in safetensors, with a few lines of metadata."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from softcue.contracts import PromptBank, Vote
 from softcue.errors import RunError
+from softcue.formats.source import PromptShape, PromptSource, embedding_sizes, key_value_sizes
+from softcue.formats.tensor_file import expect_readable, read_header, read_tensors
+
+PROMPT = "prompt.safetensors"
 
 FACTOR = "factor."
 """In front of the names of tensors that made the bank and are no part of it."""
+
+EMBEDDINGS, KEYS, VALUES, LENGTHS = "embeddings_TPD", "keys_TLHPK", "values_TLHPK", "lengths_T"
+RANKS = {EMBEDDINGS: 3, KEYS: 5, VALUES: 5, LENGTHS: 1}
+FORMS = ({EMBEDDINGS}, {KEYS, VALUES}, set[str]())
+"""The tensors of embeddings, of keys and values, and of a prompt without virtual tokens."""
 
 
 def bank_to_bytes(
@@ -25,7 +34,7 @@ def bank_to_bytes(
     tensors = {name: tensor.cpu() for name, tensor in bank.detach().tensors().items()}
     tensors |= {f"{FACTOR}{name}": tensor.cpu().contiguous() for name, tensor in (factors or {}).items()}
     content = save(tensors, metadata={**metadata, **({"vote": bank.vote} if bank.vote else {})})
-    # safetensors puts the metadata in another order every time; the same prompt is the same bytes here.
+    # safetensors orders the metadata differently every time; the same prompt is the same bytes here.
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -33,34 +42,103 @@ def bank_to_bytes(
     return content[:8] + text.ljust(end - 8) + content[end:]
 
 
-def load_bank(path: Path) -> tuple[PromptBank, dict[str, str]]:
-    """The bank and its metadata, back from `bank_to_bytes`.
+@dataclass(frozen=True, kw_only=True)
+class PromptFile(PromptSource):
+    """A prompt.safetensors whose header was checked."""
+
+    path: Path
+    vote: Vote | None
+    metadata: Mapping[str, str]
+    own: frozenset[str]
+    """The bank's tensors."""
+    factors: frozenset[str]
+    """The tensors of `load_extra_state`, as they are named in the file."""
+
+    def bank(self) -> PromptBank:
+        tensors = read_tensors(self.path, self.own)
+        if LENGTHS in tensors:
+            self._check_lengths(tensors[LENGTHS].tolist())
+        return PromptBank(**tensors, vote=self.vote)
+
+    def _check_lengths(self, lengths: list[int]) -> None:
+        if min(lengths) < 1 or max(lengths) != self.shape.num_tokens:
+            raise RunError(
+                f"{self.path}: {LENGTHS} is {lengths}; lengths are 1 to {self.shape.num_tokens}, and one is "
+                "the longest. Train or copy it again."
+            )
+
+
+def open_prompt(path: Path) -> PromptFile:
+    """Check a prompt.safetensors by its header: no number is read yet.
 
     Raises:
-        RunError: no such file, or not a file of ours.
+        RunError: not a file of ours: tensors missing or too many, or shapes that do not fit together.
     """
-    tensors, metadata = _read(path)
-    bank = {name: tensor for name, tensor in tensors.items() if not name.startswith(FACTOR)}
-    try:
-        return PromptBank(**bank, vote=cast(Vote | None, metadata.get("vote"))), metadata
-    except TypeError as error:
-        raise _foreign(path, error) from error
+    header = read_header(path)
+    factors = frozenset(name for name in header.shapes if name.startswith(FACTOR))
+    own = frozenset(header.shapes) - factors
+    expect_readable(header.shapes, path)
+    _check_names(own, path)
+    for name, dtype in header.dtypes.items():
+        expected = "I64" if name == LENGTHS else "F32"
+        if dtype != expected:
+            raise RunError(f"{path}: {name} is stored as {dtype}, not {expected}; train or copy it again.")
+    vote = header.metadata.get("vote")
+    if vote not in (None, *get_args(Vote)):
+        raise RunError(f"{path} has vote {vote!r:.40}; it is {' or '.join(get_args(Vote))}.")
+    return PromptFile(
+        path=path,
+        shape=_shape({name: header.shapes[name] for name in own}, path),
+        made_for=header.metadata.get("backbone"),
+        layout=header.metadata.get("layout"),
+        vote=cast(Vote | None, vote),
+        metadata=header.metadata,
+        own=own,
+        factors=factors,
+    )
+
+
+def load_bank(path: Path) -> tuple[PromptBank, dict[str, str]]:
+    """The bank and its metadata, as given to `bank_to_bytes`.
+
+    Raises:
+        RunError: no such file, not a file of ours, or numbers that are not finite.
+    """
+    prompt = open_prompt(path)
+    return prompt.bank(), dict(prompt.metadata)
 
 
 def load_extra_state(path: Path) -> dict[str, Tensor]:
     """What made the bank, by name; empty for most methods. Raises as `load_bank` does."""
-    tensors, _ = _read(path)
-    return {name.removeprefix(FACTOR): tensor for name, tensor in tensors.items() if name.startswith(FACTOR)}
+    tensors = read_tensors(path, open_prompt(path).factors)
+    return {name.removeprefix(FACTOR): tensor for name, tensor in tensors.items()}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return tensors, dict(file.metadata() or {})
-    except (OSError, SafetensorError) as error:
-        raise _foreign(path, error) from error
+def _check_names(own: frozenset[str], path: Path) -> None:
+    present = own - {LENGTHS}
+    closest = min(FORMS, key=lambda form: len(form ^ present))
+    missing, excess = sorted(closest - present), sorted(present - closest)
+    if missing or excess:
+        raise RunError(
+            f"{path} is not a prompt that softcue saved: it lacks {missing} and has {excess} besides; train "
+            "or copy it again."
+        )
 
 
-def _foreign(path: Path, error: Exception) -> RunError:
-    return RunError(f"{path} is not a prompt that softcue saved ({error}); train it again.")
+def _shape(shapes: Mapping[str, tuple[int, ...]], path: Path) -> PromptShape:
+    for name, shape in shapes.items():
+        if len(shape) != RANKS[name]:
+            raise RunError(f"{path}: {name} has shape {shape}; it has {RANKS[name]} axes. Copy it again.")
+    if EMBEDDINGS in shapes:
+        prompts, tokens, width = shapes[EMBEDDINGS]
+        sizes = embedding_sizes(hidden_size=width)
+    elif KEYS in shapes:
+        prompts, layers, heads, tokens, key_size = shapes[KEYS]
+        sizes = key_value_sizes(layers=layers, heads=heads, key_size=key_size, value_size=shapes[VALUES][4])
+        if shapes[VALUES][:4] != shapes[KEYS][:4]:
+            raise RunError(f"{path}: keys are {shapes[KEYS]} and values {shapes[VALUES]}. Copy it again.")
+    else:
+        prompts, tokens, sizes = 1, 0, {}
+    if LENGTHS in shapes and (not sizes or shapes[LENGTHS] != (prompts,)):
+        raise RunError(f"{path}: {LENGTHS} has shape {shapes[LENGTHS]} for {prompts} prompts. Copy it again.")
+    return PromptShape(num_prompts=prompts, num_tokens=tokens, sizes=sizes)

@@ -1,4 +1,4 @@
-"""Ensembles of finished prompts (Lester et al. 2021, section 6): one frozen model, M opinions of a row."""
+"""Ensembles of trained prompts (Lester et al. 2021, section 6): one frozen model, M predictions for a row."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from torch import Generator
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt, Vote
 from softcue.errors import ConfigError
-from softcue.formats.prompt_file import load_bank
+from softcue.formats.prompt_file import PROMPT, open_prompt
+from softcue.prompts.saved_prompt import expect_fits
 
 SHARED = ("backbone", "layout", "task", "template", "verbalizer")
-"""What members must agree on, since they read the same rows."""
+"""Metadata that members must have in common, since they read the same rows."""
 
 
 class Ensemble(SoftPrompt):
-    """The prompts of finished runs, which judge every row together, in one pass; nothing is trained.
+    """The prompts of complete runs, which predict every row together, in one pass; nothing is trained.
 
     Raises:
         ConfigError: members of different backbones, rows or forms, or an unknown vote.
+        RunError: a run without a prompt, or with a damaged one.
     """
 
     def __init__(
@@ -37,30 +39,32 @@ class Ensemble(SoftPrompt):
             raise ConfigError(f"prompt.vote is {vote!r}; choose {' or '.join(get_args(Vote))}.")
         if len(runs) < 2:
             raise ConfigError(f"prompt.runs is {list(runs)}; an ensemble has two members at least.")
-        members = [load_bank(Path(run) / "prompt.safetensors") for run in runs]
-        first = members[0][1]
-        for run, (bank, metadata) in zip(runs, members, strict=True):
+        members = [open_prompt(Path(run) / PROMPT) for run in runs]
+        first = members[0].metadata
+        for run, member in zip(runs, members, strict=True):
             for key in SHARED:
-                if metadata[key] != first[key]:
+                if member.metadata.get(key) != first.get(key):
                     raise ConfigError(
-                        f"prompt.runs: {run} has {key} {metadata[key]!r} and {runs[0]} has {first[key]!r}; "
-                        "members of an ensemble share it."
+                        f"prompt.runs: {run} has {key} {member.metadata.get(key)!r} and {runs[0]} has "
+                        f"{first.get(key)!r}; members of an ensemble share it."
                     )
-            if bank.num_virtual_tokens != (num_virtual_tokens,) or metadata["backbone"] != spec.name:
+            count, length = member.shape.num_prompts, member.shape.num_tokens
+            if (count, length, member.made_for) != (1, num_virtual_tokens, spec.name):
                 raise ConfigError(
-                    f"prompt.runs: {run} was trained on {metadata['backbone']} with layout "
-                    f"{metadata['layout']!r}, and this run has {spec.name} and {num_virtual_tokens} virtual "
-                    f"tokens; set backbone={metadata['backbone']} and prompt.layout to the members' own."
+                    f"prompt.runs: {run} holds {count} prompts of {length} virtual tokens, trained on "
+                    f"{member.made_for} with layout {member.layout!r}, and this run has {spec.name} and "
+                    f"{num_virtual_tokens} virtual tokens; give runs of one prompt each, their backbone and "
+                    "their prompt.layout."
                 )
-        banks = [bank for bank, _ in members]
-        if len({bank.keys_TLHPK is None for bank in banks}) > 1:
+            expect_fits(member, spec, f"prompt.runs: {run}")
+        # Keys and values are in front of a row; embeddings wherever the layout puts them.
+        self.in_layers = members[0].shape.in_layers
+        if any(member.shape.in_layers != self.in_layers for member in members):
             raise ConfigError(
                 "prompt.runs mixes prompts of embeddings with prefixes of keys and values; "
                 "make an ensemble of each."
             )
-        self.bank = PromptBank.concat(banks, vote=vote)
-        # Keys and values stand in front; embeddings wherever the layout puts them.
-        self.in_layers = banks[0].keys_TLHPK is not None
+        self.bank = PromptBank.concat([member.bank() for member in members], vote=vote)
 
     def forward(self) -> PromptBank:
         return self.bank

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError
-from softcue.formats.prompt_file import load_extra_state
+from softcue.formats.prompt_file import PROMPT, load_extra_state
 from softcue.prompts.initialisers import Initialiser
 
 Start = Literal["average", "fresh"]
@@ -70,7 +70,7 @@ class MultitaskPrompt(SoftPrompt):
 
 
 class MultitaskTarget(MultitaskPrompt):
-    """A new task's prompt from a finished multitask run (section 3.3): its shared prompt, times W.
+    """A new task's prompt from a complete multitask run (section 3.3): its shared prompt, times W.
 
     W starts as the average of the source tasks' factors, or "fresh", as ones.
 
@@ -102,7 +102,7 @@ class MultitaskTarget(MultitaskPrompt):
         )
         if start not in get_args(Start):
             raise ConfigError(f"prompt.method.start is {start!r}; choose {' or '.join(get_args(Start))}.")
-        factors = load_extra_state(Path(source) / "prompt.safetensors")
+        factors = load_extra_state(Path(source) / PROMPT)
         self._expect_same_shape(factors, source)
         with torch.no_grad():
             self.shared_PD.copy_(factors["shared_PD"])
@@ -117,7 +117,8 @@ class MultitaskTarget(MultitaskPrompt):
                 "from any other prompt with prompt/initialiser=saved."
             )
         for name, parameter in self.named_parameters():
-            if factors[name].shape[-2:] != parameter.shape[-2:]:
+            # Of the tasks' factors, the source may have any number of tasks.
+            if factors[name].dim() != parameter.dim() or factors[name].shape[-2:] != parameter.shape[-2:]:
                 raise ConfigError(
                     f"prompt.source={source} has {name} of {tuple(factors[name].shape)}, and this run of "
                     f"{tuple(parameter.shape)}; give the source's own layout, rank and backbone."

@@ -1,4 +1,4 @@
-"""A start from a finished prompt: soft prompt transfer (SPoT, Vu et al. 2022, section 2)."""
+"""Start from a trained prompt: soft prompt transfer (SPoT, Vu et al. 2022, section 2)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from softcue.prompts.saved_prompt import read_prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Saved(Initialiser):
-    """The prompt of a finished run or of a PEFT adapter, of as many virtual tokens as the new one.
+    """The prompt of a complete run or of a PEFT adapter, with as many virtual tokens as the new one.
 
     Embeddings start the methods that start from embeddings: prompt tuning as they are, prefix tuning
-    as the keys and values they leave in the frozen model, P-tuning as what enters its encoder. Keys
-    and values start prefix tuning that draws them directly.
+    as the keys and values that they give in the frozen model, P-tuning as the input of its encoder.
+    Keys and values start prefix tuning that draws them directly.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Saved(Initialiser):
             table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
             form, way_out = "keys and values", "prompt=prefix_tuning prompt.method.through_backbone=false"
         else:
-            assert bank.embeddings_TPD is not None, "a file of ours holds a prompt"
+            assert bank.embeddings_TPD is not None, "read_prompt refuses an empty bank"
             table_PW = bank.embeddings_TPD[0]
             form, way_out = "embeddings", "prompt=prompt_tuning, prefix_tuning or p_tuning"
         if table_PW.shape[1] != width:

@@ -1,4 +1,4 @@
-"""A finished prompt as it is: nothing is learnt, a run scores it and leaves its record."""
+"""A trained prompt as it is: nothing is trained, a run scores it and writes its record."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from torch import Generator
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, RunError
 from softcue.formats.peft import CONFIG
-from softcue.formats.peft_reader import read_adapter
-from softcue.formats.prompt_file import load_bank
+from softcue.formats.peft_reader import open_adapter
+from softcue.formats.prompt_file import PROMPT, PromptFile, open_prompt
+from softcue.formats.source import PromptSource, model_sizes
 
 
 class SavedPrompt(SoftPrompt):
-    """The prompt of a finished run or of a PEFT adapter, as buffers: it has no parameters.
+    """The prompt of a complete run or of a PEFT adapter, as buffers: it has no parameters.
 
     Raises:
-        ConfigError: it was made for another model or another layout.
-        RunError: there is no prompt at `path`.
+        ConfigError: it was trained for another model or another layout.
+        RunError: there is no prompt at `path`, or a damaged one.
     """
 
     def __init__(
@@ -37,9 +38,9 @@ class SavedPrompt(SoftPrompt):
         if length != num_virtual_tokens or own_layout not in (layout, None):
             wanted = own_layout or f"[soft:{length}]{{input}}"
             raise ConfigError(
-                f"prompt.path={path} has {length} virtual tokens, made for layout {wanted!r}, and "
-                f"prompt.layout is {layout!r}; set prompt.layout='\"{wanted}\"', or train on from it in your "
-                "layout with prompt/initialiser=saved."
+                f"prompt.path={path} has {length} virtual tokens, trained for layout {wanted!r}, and "
+                f"prompt.layout is {layout!r}; set prompt.layout='\"{wanted}\"', or start training from it "
+                "in your layout with prompt/initialiser=saved."
             )
         self.in_layers = bank.keys_TLHPK is not None
         for name, tensor in bank.tensors().items():
@@ -52,62 +53,51 @@ class SavedPrompt(SoftPrompt):
 def read_prompt(
     path: str, *, spec: BackboneSpec, member: int | None, key: str
 ) -> tuple[PromptBank, str | None]:
-    """One prompt that fits the model, and the layout it was made for if that is known.
+    """One prompt that fits the model, and the layout it was trained for if that is known.
 
     `path` is a run's folder, a prompt.safetensors or a PEFT adapter's folder; `member` chooses among
-    the prompts of an ensemble or of a multitask adapter. `key` is where both stand in the config.
+    the prompts of an ensemble or of a multitask adapter. `key` is the config key that holds both.
+
+    Raises:
+        ConfigError: no such member, or a prompt for another model; its numbers are not read then.
+        RunError: no prompt, or a damaged one.
     """
-    bank, known = _read(Path(path), key=key)
-    if (member is None and bank.num_prompts > 1) or not 0 <= (member or 0) < bank.num_prompts:
+    source = _open(Path(path), key=key)
+    count = source.shape.num_prompts
+    if (member is None and count > 1) or not 0 <= (member or 0) < count:
         raise ConfigError(
-            f"{key}.path={path} holds {bank.num_prompts} prompts and {key}.member is {member}; choose one "
-            f"from 0 to {bank.num_prompts - 1}."
+            f"{key}.path={path} holds {count} prompts and {key}.member is {member}; choose one "
+            f"from 0 to {count - 1}."
         )
-    theirs, ours = _sizes(bank), _sizes_of_model(bank, spec)
-    if known.get("backbone", spec.name) != spec.name or theirs != ours:
-        made_for = known.get("backbone") or known.get("base_model")
-        raise ConfigError(
-            f"{key}.path={path} was made for {made_for} ({theirs}), and this run has {spec.name} ({ours}); "
-            "a prompt fits its own model alone: choose that backbone."
-        )
-    return bank.member(member or 0), known.get("layout")
+    expect_fits(source, spec, f"{key}.path={path}")
+    return source.bank().member(member or 0), source.layout
 
 
-def _read(place: Path, *, key: str) -> tuple[PromptBank, dict[str, str]]:
-    if (place / "prompt.safetensors").is_file():
-        return load_bank(place / "prompt.safetensors")
+def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
+    """Refuse a prompt for another model, before its numbers are read; ConfigError names both models."""
+    sizes, own = source.shape.sizes, model_sizes(spec, in_layers=source.shape.in_layers)
+    # A PEFT adapter names its model in another way than a config does.
+    other_name = isinstance(source, PromptFile) and source.made_for != spec.name
+    if not sizes or other_name or sizes != own:
+        raise ConfigError(
+            f"{where} was trained for {source.made_for} ({sizes}), and this run has {spec.name} ({own}); a "
+            "prompt only fits its own model: choose that backbone."
+        )
+    if source.shape.num_tokens > spec.max_positions:
+        raise ConfigError(
+            f"{where} has {source.shape.num_tokens} virtual tokens, and {spec.name} has "
+            f"{spec.max_positions} positions; choose a shorter prompt."
+        )
+
+
+def _open(place: Path, *, key: str) -> PromptSource:
+    if (place / PROMPT).is_file():
+        return open_prompt(place / PROMPT)
     if (place / CONFIG).is_file():
-        adapter = read_adapter(place)
-        return adapter.bank, {"base_model": str(adapter.config.base_model_name_or_path)}
+        return open_adapter(place)
     if place.is_file():
-        return load_bank(place)
+        return open_prompt(place)
     raise RunError(
-        f"{key}.path={place} holds no prompt; give the folder of a complete run, a prompt.safetensors or the "
-        "folder of a PEFT adapter."
+        f"{key}.path={place} holds no prompt; give the folder of a complete run, a {PROMPT} or the folder "
+        "of a PEFT adapter."
     )
-
-
-def _sizes(bank: PromptBank) -> dict[str, int]:
-    if bank.keys_TLHPK is None:
-        assert bank.embeddings_TPD is not None, "a file of ours holds a prompt"
-        return {"hidden size": bank.embeddings_TPD.shape[2]}
-    assert bank.values_TLHPK is not None
-    _, layers, heads, _, head_size = bank.keys_TLHPK.shape
-    return {
-        "layers": layers,
-        "key-value heads": heads,
-        "key size": head_size,
-        "value size": bank.values_TLHPK.shape[4],
-    }
-
-
-def _sizes_of_model(bank: PromptBank, spec: BackboneSpec) -> dict[str, int]:
-    if bank.keys_TLHPK is None:
-        return {"hidden size": spec.hidden_size}
-    spec.expect_prefixes()
-    return {
-        "layers": spec.num_layers,
-        "key-value heads": spec.num_kv_heads,
-        "key size": spec.head_size,
-        "value size": spec.value_size,
-    }
