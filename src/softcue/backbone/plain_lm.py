@@ -241,21 +241,21 @@ class PlainLM(Backbone):
             positions_RT = (mask_RT.cumsum(1) - 1).clamp(min=0) + prefix_R[:, None]
             arguments["position_ids"] = positions_RT.to(self.device)
         if bank.keys_TLHPK is not None:
-            width = bank.keys_TLHPK.shape[3]
+            width = int(prefix_R.max())  # of these rows: behind a wider one, all would stand behind a gap
             mask_RT = torch.cat([torch.arange(width) < prefix_R[:, None], mask_RT], dim=1)
-            arguments |= {"past_key_values": self._cache(bank, prompt_R), "use_cache": True}
+            arguments |= {"past_key_values": self._cache(bank, prompt_R, width), "use_cache": True}
         arguments["attention_mask"] = mask_RT.long().to(self.device)
         return cast(probes.ModelOutput, self.model(inputs_embeds=embeddings_RTD, **arguments))
 
-    def _cache(self, bank: PromptBank, prompt_R: Tensor) -> DynamicCache:
-        """The prompts' keys and values in the family's own cache, one prompt a row."""
+    def _cache(self, bank: PromptBank, prompt_R: Tensor, width: int) -> DynamicCache:
+        """The first `width` of the prompts' keys and values in the family's own cache, one prompt a row."""
         assert bank.keys_TLHPK is not None
         assert bank.values_TLHPK is not None
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         which_R = prompt_R.to(self.device)
         for layer in range(bank.keys_TLHPK.shape[1]):
-            keys_RHPK = bank.keys_TLHPK[which_R, layer].to(self.dtype)
-            values_RHPK = bank.values_TLHPK[which_R, layer].to(self.dtype)
+            keys_RHPK = bank.keys_TLHPK[which_R, layer, :, :width].to(self.dtype)
+            values_RHPK = bank.values_TLHPK[which_R, layer, :, :width].to(self.dtype)
             cache.update(keys_RHPK, values_RHPK, layer)
         return cache
 

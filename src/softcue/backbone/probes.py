@@ -197,8 +197,8 @@ def _cache_layout(model: PreTrainedModel, vectors_1TD: Tensor, *, positions: boo
     if not _equal(whole, behind(num_pads=0)):
         if is_quantised(model) and model.dtype != torch.float32:
             return CacheLayout(
-                refusal=f"beside quantised weights {model.dtype} rounds too much to show that its cache takes "
-                "them (backbone.dtype=float32 rounds less)"
+                refusal=f"beside quantised weights {model.dtype} rounds too much to show that its cache "
+                "takes them (backbone.dtype=float32 rounds less)"
             )
         return CacheLayout(refusal="keys and values put into its cache do not act as the tokens they are of")
     return CacheLayout(
