@@ -94,6 +94,22 @@ class _Comparison:
         cached = oracle_scores(self.oracle, in_front(), LABELS, prefix=(keys[0], values[0]))
         self._note(name, ours, cached, [keys, values])
 
+    def two_prefixes(self) -> None:
+        """Keys and values of six words and of one in a batch: the bank is wider than the shorter."""
+        words = [[*TYPED, *TYPED], TYPED[:1]]
+        pairs = [self.lm.spec.key_values(self.lm.spec.embed(torch.tensor(of)).float()) for of in words]
+        both = [(keys[None].requires_grad_(), values[None].requires_grad_()) for keys, values in pairs]
+        bank = PromptBank.concat([PromptBank(keys_TLHPK=keys, values_TLHPK=values) for keys, values in both])
+        virtual = [[-1 - k for k in range(len(of))] for of in words]
+        rows = [virtual[of] + text for of, text in zip(PROMPTS, TEXTS, strict=True)]
+        ours = score_classes(self.lm, bank, batch_of(rows, LABELS, prompts=PROMPTS)).log_likelihood_BC
+        alone = [
+            oracle_scores(self.oracle, [row], LABELS, prefix=(both[of][0][0], both[of][1][0]))
+            for of, row in zip(PROMPTS, rows, strict=True)
+        ]
+        leaves = [leaf for pair in both for leaf in pair]
+        self._note("keys and values of two lengths", ours, torch.cat(alone), leaves)
+
     def _note(self, name: str, ours: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
         self.scores[name] = max(_difference(ours, expected), self.scores.get(name, 0.0))
         if leaves:
@@ -123,6 +139,7 @@ def measure(name: str, *, engine: str = "auto") -> Measured:
     if found.lm.spec.prefix_refusal is None:
         found.prefix()
         found.prefix(width=PADDED_WIDTH)
+        found.two_prefixes()
     return Measured(
         name=name,
         engine=found.lm.engine,

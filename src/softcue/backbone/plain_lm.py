@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from softcue.backbone import families, probes
+from softcue.backbone import families, probes, verify
 from softcue.backbone.attention import AttentionHook
 from softcue.backbone.base import Backbone, Engine, check_prefixes, describe, embedding_of, prompts_of
 from softcue.backbone.scoring import TargetScores, TargetStates, Trie, edge_log_probs, gather_paths, trie_of
@@ -61,13 +61,10 @@ class PlainLM(Backbone):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, name: str) -> None:
         super().__init__(model, tokenizer)
         families.keep_differentiable(model)
-        probes.check_causal(model)
-        self._keeps_logits = "logits_to_keep" in probes.arguments_of(model)
-        self._embed_words = embedding_of(model, scale=probes.embedding_scale(model))
-        probes.check_gradients(model, self._embed_words)
-        self._counts_from_0 = probes.counts_positions_from_0(model, self._embed_words)
-        self.pads_are_exact = probes.pads_are_exact(model, self._embed_words, positions=self._counts_from_0)
-        cache = probes.cache_layout(model, self._embed_words, positions=self._counts_from_0)
+        probes.check_runs(model)
+        # In fp32, so that what is decided does not depend on how a dtype rounds.
+        with nullcontext() if probes.is_quantised(model) else verify.in_dtype(model, torch.float32):
+            cache = self._probe()
         # Between keys and values in front and their row, pads would count in a sliding window.
         self._pads_behind_prefix = cache.pads_are_exact and probes.attention_window(model.config) is None
         self.spec = describe(
@@ -82,6 +79,17 @@ class PlainLM(Backbone):
             value_size=cache.value_size,
             prefix_refusal=cache.refusal,
         )
+
+    def _probe(self) -> probes.CacheLayout:
+        """Find out what the model takes; the keys and values that it keeps."""
+        model = self.model
+        probes.check_causal(model)
+        self._keeps_logits = "logits_to_keep" in probes.arguments_of(model)
+        self._embed_words = embedding_of(model, scale=probes.embedding_scale(model))
+        probes.check_gradients(model, self._embed_words)
+        self._counts_from_0 = probes.counts_positions_from_0(model, self._embed_words)
+        self.pads_are_exact = probes.pads_are_exact(model, self._embed_words, positions=self._counts_from_0)
+        return probes.cache_layout(model, self._embed_words, positions=self._counts_from_0)
 
     @property
     def takes_padded_rows(self) -> bool:
@@ -233,21 +241,21 @@ class PlainLM(Backbone):
             positions_RT = (mask_RT.cumsum(1) - 1).clamp(min=0) + prefix_R[:, None]
             arguments["position_ids"] = positions_RT.to(self.device)
         if bank.keys_TLHPK is not None:
-            width = bank.keys_TLHPK.shape[3]
+            width = int(prefix_R.max())  # of these rows: behind a wider one, all would stand behind a gap
             mask_RT = torch.cat([torch.arange(width) < prefix_R[:, None], mask_RT], dim=1)
-            arguments |= {"past_key_values": self._cache(bank, prompt_R), "use_cache": True}
+            arguments |= {"past_key_values": self._cache(bank, prompt_R, width), "use_cache": True}
         arguments["attention_mask"] = mask_RT.long().to(self.device)
         return cast(probes.ModelOutput, self.model(inputs_embeds=embeddings_RTD, **arguments))
 
-    def _cache(self, bank: PromptBank, prompt_R: Tensor) -> DynamicCache:
-        """The prompts' keys and values in the family's own cache, one prompt a row."""
+    def _cache(self, bank: PromptBank, prompt_R: Tensor, width: int) -> DynamicCache:
+        """The first `width` of the prompts' keys and values in the family's own cache, one prompt a row."""
         assert bank.keys_TLHPK is not None
         assert bank.values_TLHPK is not None
         cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         which_R = prompt_R.to(self.device)
         for layer in range(bank.keys_TLHPK.shape[1]):
-            keys_RHPK = bank.keys_TLHPK[which_R, layer].to(self.dtype)
-            values_RHPK = bank.values_TLHPK[which_R, layer].to(self.dtype)
+            keys_RHPK = bank.keys_TLHPK[which_R, layer, :, :width].to(self.dtype)
+            values_RHPK = bank.values_TLHPK[which_R, layer, :, :width].to(self.dtype)
             cache.update(keys_RHPK, values_RHPK, layer)
         return cache
 

@@ -18,8 +18,10 @@ from softcue.errors import BackboneError
 
 NUM_TOKENS = 8
 EXACT, ROUNDED = 1e-4, 0.1
-"""How far two runs' log-probabilities may be apart, relative to the largest: in fp32, and where weights or
-activations are rounded further."""
+"""How far two runs' log-probabilities may be apart, relative to the largest: for whatever changes how rows
+are run, and where quantised activations are rounded by what they run with."""
+NO_GRADIENT = 1e-5
+"""The largest gradient, relative to the largest of all, of what does not depend on a token."""
 
 Embed = Callable[[Tensor], Tensor]
 
@@ -45,23 +47,32 @@ class CacheLayout:
     refusal: str | None = None
 
 
-def check_causal(model: PreTrainedModel) -> None:
-    """Refuse a model in which a token sees what comes after it: labels would be read before predicted."""
-    ids_1T = _ids(model)
-    changed_1T = ids_1T.clone()
-    changed_1T[:, -1] = ids_1T[:, 0]
+def check_runs(model: PreTrainedModel) -> None:
+    """Refuse a model that fails with a row of tokens, in its own dtype."""
     try:
-        before, after = (_log_probs(model, input_ids=ids)[:, :-1] for ids in (ids_1T, changed_1T))
+        _log_probs(model, input_ids=_ids(model))
     except Exception as error:  # whatever a family raises
         raise BackboneError(
             f"{type(model).__name__} cannot run a row of tokens ({described(error)}); choose another family, "
             "or set in its config.json what it lacks."
         ) from error
-    if not _equal(model, before, after):
-        raise BackboneError(
-            f"{type(model).__name__} lets tokens see those after them, so it is no causal language model; "
-            "choose another, or set what makes it a decoder (is_decoder) in its config.json."
-        )
+
+
+def check_causal(model: PreTrainedModel) -> None:
+    """Refuse a model in which a token sees what comes after it: labels would be read before predicted."""
+    ids_1T = _ids(model)
+    changed_1T = ids_1T.clone()
+    changed_1T[:, -1] = ids_1T[:, 0]
+    before, after = (_log_probs(model, input_ids=ids)[:, :-1] for ids in (ids_1T, changed_1T))
+    if not _equal(before, after, limit=_limit(model)):
+        raise _not_causal(model)
+
+
+def _not_causal(model: PreTrainedModel) -> BackboneError:
+    return BackboneError(
+        f"{type(model).__name__} lets tokens see those after them, so it is no causal language model; "
+        "choose another, or set what makes it a decoder (is_decoder) in its config.json."
+    )
 
 
 def embedding_scale(model: PreTrainedModel) -> float:
@@ -74,11 +85,12 @@ def embedding_scale(model: PreTrainedModel) -> float:
     vectors_1TD = model.get_input_embeddings()(ids_1T)
     typed, typed_state = _run_to_first_layer(model, input_ids=ids_1T)
     given, given_state = _run_to_first_layer(model, inputs_embeds=vectors_1TD)
-    if _equal(model, typed, given):
+    if _equal(typed, given, limit=_limit(model)):
         return 1.0
     if typed_state is not None and given_state is not None:
         scale = float((typed_state * given_state).sum() / (given_state * given_state).sum())
-        if _equal(model, typed, _log_probs(model, inputs_embeds=vectors_1TD * scale)):
+        scaled = _log_probs(model, inputs_embeds=vectors_1TD * scale)
+        if _equal(typed, scaled, limit=_limit(model)):
             return scale
     raise BackboneError(
         f"{type(model).__name__} reads token ids in more places than its embedding, so that no vectors can "
@@ -90,7 +102,8 @@ def check_gradients(model: PreTrainedModel, embed: Embed) -> None:
     """Refuse a model whose backward pass does not reach its input: no prompt could learn in it.
 
     Where quantised layers bring a backward pass of their own, the gradient of a log-probability is held
-    against the difference that a step along it makes.
+    against the difference that a step along it makes, and early log-probabilities must have no gradient
+    at later tokens: rounding hides what those change from `check_causal`.
     """
     vectors_1TD = embed(_ids(model)).detach().requires_grad_()
     token = int(_log_probs(model, inputs_embeds=vectors_1TD)[0, -1].argmax())
@@ -105,11 +118,21 @@ def check_gradients(model: PreTrainedModel, embed: Embed) -> None:
         if gradient_1TD.any() and not is_quantised(model):
             return
         if _is_slope(gradient_1TD.float(), score, vectors_1TD.detach()):
+            if _reads_ahead(model, vectors_1TD):
+                raise _not_causal(model)
             return
     raise BackboneError(
         f"{type(model).__name__} gives its input no gradient, or a wrong one, on {model.device.type}: no "
         "prompt could learn in it. Load it in another precision or quantisation, or on another device."
     )
+
+
+def _reads_ahead(model: PreTrainedModel, vectors_1TD: Tensor) -> bool:
+    logits = cast(ModelOutput, model(inputs_embeds=vectors_1TD.clone(), use_cache=False)).logits
+    half = NUM_TOKENS // 2
+    early = logits[:, :half].float().log_softmax(-1).amax(-1).sum()
+    (gradient_1TD,) = torch.autograd.grad(early, vectors_1TD)
+    return bool(gradient_1TD[:, half:].abs().max() > NO_GRADIENT * gradient_1TD.abs().max())
 
 
 def _is_slope(gradient_1TD: Tensor, score: Callable[[Tensor], Tensor], at_1TD: Tensor) -> bool:
@@ -130,7 +153,7 @@ def counts_positions_from_0(model: PreTrainedModel, embed: Embed) -> bool:
         return False
     vectors_1TD = embed(_ids(model))
     ours = _log_probs(model, inputs_embeds=vectors_1TD, position_ids=_positions(model, 0, NUM_TOKENS))
-    return _equal(model, ours, _log_probs(model, inputs_embeds=vectors_1TD))
+    return _equal(ours, _log_probs(model, inputs_embeds=vectors_1TD))
 
 
 def pads_are_exact(model: PreTrainedModel, embed: Embed, *, positions: bool) -> bool:
@@ -143,7 +166,7 @@ def pads_are_exact(model: PreTrainedModel, embed: Embed, *, positions: bool) -> 
     alone = _log_probs(model, inputs_embeds=vectors_1TD)
     named = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if positions else {}
     behind = _log_probs(model, inputs_embeds=padded, attention_mask=mask, **named)[:, num_pads:]
-    return _equal(model, alone, behind)
+    return _equal(alone, behind)
 
 
 def cache_layout(model: PreTrainedModel, embed: Embed, *, positions: bool) -> CacheLayout:
@@ -171,14 +194,19 @@ def _cache_layout(model: PreTrainedModel, vectors_1TD: Tensor, *, positions: boo
     ((num_heads, key_size, value_size),) = shapes
     whole = _log_probs(model, inputs_embeds=vectors_1TD)[:, count:]
     behind = partial(_behind_cache, model, layers, vectors_1TD[:, count:], positions=positions)
-    if not _equal(model, whole, behind(num_pads=0)):
+    if not _equal(whole, behind(num_pads=0)):
+        if is_quantised(model) and model.dtype != torch.float32:
+            return CacheLayout(
+                refusal=f"beside quantised weights {model.dtype} rounds too much to show that its cache "
+                "takes them (backbone.dtype=float32 rounds less)"
+            )
         return CacheLayout(refusal="keys and values put into its cache do not act as the tokens they are of")
     return CacheLayout(
         num_layers=len(layers),
         num_heads=num_heads,
         key_size=key_size,
         value_size=value_size,
-        pads_are_exact=_equal(model, whole, behind(num_pads=4)),
+        pads_are_exact=_equal(whole, behind(num_pads=4)),
     )
 
 
@@ -299,6 +327,9 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
 
 
-def _equal(model: PreTrainedModel, one: Tensor, other: Tensor) -> bool:
-    limit = EXACT if model.dtype == torch.float32 and not is_quantised(model) else ROUNDED
+def _limit(model: PreTrainedModel) -> float:
+    return ROUNDED if is_quantised(model) else EXACT
+
+
+def _equal(one: Tensor, other: Tensor, *, limit: float = EXACT) -> bool:
     return bool(((one - other).abs().max() / one.abs().max()) < limit)

@@ -155,10 +155,10 @@ def in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> Iterator[None]:
     """While this is open, all weights are of a wider type; afterwards they are what they were, to the bit."""
     tensors = [*model.parameters(), *model.buffers()]
     before = [tensor.dtype for tensor in tensors]
-    for tensor in tensors:
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(dtype)
     try:
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
         yield
     finally:
         for tensor, own in zip(tensors, before, strict=True):
