@@ -27,6 +27,7 @@ from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
+from softcue.runs.identity import without_declarations
 from softcue.training.learners import Learner, PromptLearner, TextBaseline
 from softcue.training.module import PromptModule
 from softcue.training.resume import LastState
@@ -153,7 +154,7 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
     return prompt
 
 
-def expect_possible(settings: DictConfig, data: PromptData | MixedData) -> None:
+def validate(settings: DictConfig, data: PromptData | MixedData) -> None:
     """Refuse a method that the layout has no place for, and callbacks without rows to watch.
 
     It reads no model, so that a sweep can ask it for every job before the first one starts.
@@ -198,10 +199,10 @@ def build_trainer(settings: DictConfig) -> Trainer:
         callbacks.append(_make(settings.search))
     loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
     for logger in loggers:
-        resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+        plain = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
         # By these three a sweep's runs are grouped and filtered.
         apart = {"method": settings.prompt.name, "seed": settings.seed, "fold": settings.split.get("fold")}
-        logger.log_hyperparams({**resolved, **apart})
+        logger.log_hyperparams({**without_declarations(plain), **apart})
     trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
     return trainer
 
@@ -262,7 +263,8 @@ def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:
 def _make(node: DictConfig, **settings: object) -> Any:
     """Hydra's `instantiate`, with our own errors as they were raised."""
     try:
-        return instantiate(node, **settings)
+        plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+        return instantiate(without_declarations(plain), **settings)
     except InstantiationException as error:
         if isinstance(error.__cause__, SoftcueError):
             raise error.__cause__ from None

@@ -64,9 +64,9 @@ class Runner:
         Raises:
             ConfigError: a job that cannot be composed or contradicts itself, before any was started.
         """
-        jobs = self.jobs.of(overrides, words)
+        jobs = self.jobs.from_overrides(overrides, words)
         left = [job for job in jobs if not job.is_complete]
-        self.jobs.expect_possible(left)
+        self.jobs.validate(left)
         show(jobs_table(jobs, root=self.root) if self.dry else "")
         show(f"{len(jobs) - len(left)} of {len(jobs)} jobs are complete{time_left(left, self.root)}")
         if self.dry or not left:
@@ -98,7 +98,7 @@ class Runner:
         if missing:
             raise SoftcueError(
                 f"{len(missing)} of {len(jobs)} jobs are not complete, the first being job "
-                f"{missing[0].number} ({missing[0].words}); the same command runs them again."
+                f"{missing[0].number} ({missing[0].label}); the same command runs them again."
             )
 
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -113,7 +113,7 @@ class Runner:
 
     def _launch(self, jobs: Sequence[Job]) -> None:
         if len(jobs) == 1:
-            show(f"job {jobs[0].number}: {jobs[0].words}")
+            show(f"job {jobs[0].number}: {jobs[0].label}")
         try:
             self.launcher.launch([job.overrides for job in jobs], jobs[0].number)
         except Exception as error:  # noqa: BLE001 - of any launcher's library; the records say what was done
@@ -123,7 +123,7 @@ class Runner:
         """Who watches the sweep reads here what belongs to it."""
         self.planned.extend(jobs)
         planned = (
-            PlannedJob(words=job.words, runs=tuple(folder.path.name for folder in job.folders))
+            PlannedJob(words=job.label, runs=tuple(folder.path.name for folder in job.folders))
             for job in self.planned
         )
         self.root.mkdir(parents=True, exist_ok=True)

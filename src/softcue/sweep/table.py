@@ -64,7 +64,7 @@ def _line(job: Job) -> tuple[str, str, str, str, str, str]:
     scores = [record.metrics.get("test", {}).get("macro_f1") for record in records]
     score = " ".join(f"{value:.3f}" for value in scores if value is not None)
     seconds = sum(record.times.total_s for record in records if record.times)
-    return (str(job.number), job.words, run, _state(job, records), score, f"{seconds:.0f}" if seconds else "")
+    return (str(job.number), job.label, run, _state(job, records), score, f"{seconds:.0f}" if seconds else "")
 
 
 def _state(job: Job, records: Sequence[RunRecord]) -> str:
