@@ -27,7 +27,7 @@ from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
-from softcue.runs.identity import without_declarations
+from softcue.runs.identity import DECLARATIONS, without_declarations
 from softcue.training.learners import Learner, PromptLearner, TextBaseline
 from softcue.training.module import PromptModule
 from softcue.training.resume import LastState
@@ -194,10 +194,10 @@ def default_cache() -> str:
 
 def build_trainer(settings: DictConfig) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
-    callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
+    callbacks: list[Callback] = _make_each(settings.callbacks)
     if settings.search.trial is not None:
         callbacks.append(_make(settings.search))
-    loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
+    loggers: list[Logger] = _make_each(settings.logger)
     for logger in loggers:
         plain = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
         # By these three a sweep's runs are grouped and filtered.
@@ -227,7 +227,7 @@ def build_joint_trainer(settings: DictConfig, path: Path) -> Trainer:
 
     `path` is where it keeps the state that they go on from.
     """
-    callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
+    callbacks: list[Callback] = _make_each(settings.callbacks)
     for callback in callbacks:
         if isinstance(callback, EarlyStopping) or getattr(callback, "monitor", None):
             raise ConfigError(
@@ -258,6 +258,11 @@ def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:
             f"callbacks monitor {monitor!r}, but there are no validation rows; set split.num_validation, "
             "or callbacks=default to train for trainer.max_epochs."
         )
+
+
+def _make_each(group: DictConfig | None) -> list[Any]:
+    """The objects of a group that holds several by name; null leaves one out, or all."""
+    return [_make(node) for name, node in (group or {}).items() if node and name != DECLARATIONS]
 
 
 def _make(node: DictConfig, **settings: object) -> Any:
