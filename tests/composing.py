@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
-from hydra import compose, initialize_config_dir
+from functools import cache
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from softcue.configs import CONFIG_PATH
+from softcue.configs.compose import Composer
 
 
 def train_config(*overrides: str) -> DictConfig:
-    """What `softcue-train OVERRIDES` would run."""
+    """What `hydra.compose` gives for `softcue-train OVERRIDES`, at a tenth of its time from the second on."""
+    return composer().compose_unchecked(overrides)
+
+
+@cache
+def composer() -> Composer:
+    """One for all tests, which mostly choose the same groups."""
     with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
-        return compose(config_name="train", overrides=list(overrides))
+        return Composer(GlobalHydra.instance().config_loader())
 
 
 def options(group: str) -> list[str]:
     """The YAML files of a group, as they are chosen on the command line."""
     return sorted(path.stem for path in (CONFIG_PATH / group).glob("[!_]*.yaml"))
+
+
+# Settings without a default, with a value for each.
+GIVEN = {
+    "backbone=local": ["backbone.path=model"],
+    "objective=distillation": ["objective.teachers=[runs/a]"],
+    "prompt=saved": ["prompt.path=one"],
+    "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
+    "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
+    "prompt=multitask_target": ["prompt.source=runs/a"],
+    "data=table": [
+        "data.task.name=mine",
+        "data.task.template='{text} :'",
+        "data.task.classes=[a,b]",
+        "data.task.verbalizer={a: a, b: b}",
+        "data.source.path=table.csv",
+    ],
+}
+GROUPS = sorted(
+    str(folder.relative_to(CONFIG_PATH))
+    for folder in CONFIG_PATH.rglob("*")
+    if folder.is_dir() and options(str(folder.relative_to(CONFIG_PATH)))
+)
+CHOICES = [
+    f"{group}={option}"
+    for group in GROUPS
+    if group not in ("hydra", "prompt/baseline", "chain")
+    for option in options(group)
+] + [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
+
+
+def choose(choice: str) -> DictConfig:
+    """The config of one option, with values for the settings that have no default."""
+    return train_config(choice, *GIVEN.get(choice, []))

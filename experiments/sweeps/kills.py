@@ -26,6 +26,7 @@ CASES = {
     "prefix_tuning_projected": [
         "prompt=prefix_tuning_projected",
         "optimizer=adafactor",
+        "prompt.learning_rate=0.3",
         "scheduler=constant",
     ],
     "p_tuning": ["prompt=p_tuning", "data.order=length_grouped", "trainer.accumulate_grad_batches=2"],

@@ -27,6 +27,7 @@ from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
+from softcue.runs.identity import DECLARATIONS, without_declarations
 from softcue.training.learners import Learner, PromptLearner, TextBaseline
 from softcue.training.module import PromptModule
 from softcue.training.resume import LastState
@@ -153,7 +154,7 @@ def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -
     return prompt
 
 
-def expect_possible(settings: DictConfig, data: PromptData | MixedData) -> None:
+def validate(settings: DictConfig, data: PromptData | MixedData) -> None:
     """Refuse a method that the layout has no place for, and callbacks without rows to watch.
 
     It reads no model, so that a sweep can ask it for every job before the first one starts.
@@ -193,15 +194,15 @@ def default_cache() -> str:
 
 def build_trainer(settings: DictConfig) -> Trainer:
     """Lightning's Trainer with the configured callbacks and loggers."""
-    callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
+    callbacks: list[Callback] = _make_each(settings.callbacks)
     if settings.search.trial is not None:
         callbacks.append(_make(settings.search))
-    loggers: list[Logger] = [_make(logger) for logger in (settings.logger or {}).values()]
+    loggers: list[Logger] = _make_each(settings.logger)
     for logger in loggers:
-        resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+        plain = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
         # By these three a sweep's runs are grouped and filtered.
         apart = {"method": settings.prompt.name, "seed": settings.seed, "fold": settings.split.get("fold")}
-        logger.log_hyperparams({**resolved, **apart})
+        logger.log_hyperparams({**without_declarations(plain), **apart})
     trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
     return trainer
 
@@ -226,7 +227,7 @@ def build_joint_trainer(settings: DictConfig, path: Path) -> Trainer:
 
     `path` is where it keeps the state that they go on from.
     """
-    callbacks: list[Callback] = [_make(callback) for callback in settings.callbacks.values() if callback]
+    callbacks: list[Callback] = _make_each(settings.callbacks)
     for callback in callbacks:
         if isinstance(callback, EarlyStopping) or getattr(callback, "monitor", None):
             raise ConfigError(
@@ -259,10 +260,16 @@ def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:
         )
 
 
+def _make_each(group: DictConfig | None) -> list[Any]:
+    """The objects of a group that holds several by name; null leaves one out, or all."""
+    return [_make(node) for name, node in (group or {}).items() if node and name != DECLARATIONS]
+
+
 def _make(node: DictConfig, **settings: object) -> Any:
     """Hydra's `instantiate`, with our own errors as they were raised."""
     try:
-        return instantiate(node, **settings)
+        plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+        return instantiate(without_declarations(plain), **settings)
     except InstantiationException as error:
         if isinstance(error.__cause__, SoftcueError):
             raise error.__cause__ from None

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
+from softcue.configs.compose import Composer
 from softcue.sweep.grid import combinations
 from softcue.train import train
 
@@ -30,13 +32,14 @@ def run_chain(stages: Mapping[str, Sequence[str]], *, common: Sequence[str]) -> 
 
     Raises what `train` raises, at the first job that cannot run: later stages would lack it.
     """
+    composer = Composer(GlobalHydra.instance().config_loader())
     folders: dict[str, list[Path]] = {}
     for name, overrides in stages.items():
         jobs = combinations({}, [*filled(overrides, folders), *common])
         folders[name] = []
         for number, job in enumerate(jobs, start=1):
             log.info("stage %s, job %d of %d: %s", name, number, len(jobs), " ".join(job))
-            folders[name].append(train(hydra.compose(config_name="train", overrides=job)).path)
+            folders[name].append(train(composer.compose(job)).path)
     return folders
 
 

@@ -1,111 +1,164 @@
-"""One run before it starts: its settings, its rows and the folder that its result belongs to."""
+"""From a config to runs before they start: their settings, rows, ids and folders."""
 
 from __future__ import annotations
 
 import copy
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from softcue.backbone.load import resolve_dtype
-from softcue.build import build_data, expect_possible
-from softcue.data.datamodule import PARTS, Part, PromptData
+from softcue.build import build_data, validate
+from softcue.configs.ranges import expect_in_range
+from softcue.data.datamodule import PARTS, PromptData
 from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError, SoftcueError
-from softcue.runs.identity import run_id
+from softcue.runs.contents import content_digests
+from softcue.runs.identity import content_paths, gather_declarations, leaves, run_id
 from softcue.runs.store import RunFolder
+from softcue.training.run import Run
 from softcue.training.session import Session
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run before it starts: its config, its rows and where it belongs."""
+def prepare(config: DictConfig) -> tuple[Run, ...]:
+    """The run of a composed config, or all that it trains jointly: settings checked, rows read and split.
 
-    settings: DictConfig
-    data: PromptData | MixedData
-    folder: RunFolder
+    A run that cannot be prepared leaves a record of its error in its folder.
 
-
-def prepare(settings: DictConfig) -> Run:
-    """Check what was given, read the rows, and name the run's folder.
-
-    A run that cannot even be prepared leaves a record that says why, where it would have been.
+    Raises:
+        SoftcueError: settings that are missing, out of range or contradict each other, or unusable rows.
     """
-    complete_settings(settings)
-    data = build_data(settings)
-    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
-    folder = folder_of(resolved, fingerprint_of(data))
-    settings.paths.run = str(folder.path)
+    return tuple(_prepare(member) for member in members(copy.deepcopy(config)))
+
+
+def members(config: DictConfig) -> tuple[DictConfig, ...]:
+    """The config of each run: itself, or a copy for every seed and learning rate of `joint`, as if alone."""
+    if not any(config.joint.values()):
+        return (config,)
+    seeds = config.joint.seed or [config.seed]
+    rates = config.joint.learning_rate or [None]
+    copies = []
+    for seed, rate in product(seeds, rates):
+        member = copy.deepcopy(config)
+        member.seed = seed
+        if rate is not None:
+            member.prompt.learning_rate = member.optimizer.lr = rate
+        member.joint.seed = member.joint.learning_rate = None
+        copies.append(member)
+    return tuple(copies)
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """All settings as plain values, as a run's id and record take them; what the machine decides is set.
+
+    Raises:
+        ConfigError: a setting that is missing, out of range or cannot be resolved.
+    """
     try:
-        data.load()
-        expect_possible(settings, data)
-    except SoftcueError as error:
-        if not (settings.dry or settings.show):
-            Session(folder, settings, data).refuse(error)
-        raise
-    return Run(settings=settings, data=data, folder=folder)
+        # The resolved number type and device count are kept in the config too, for `build`.
+        config.backbone.dtype = resolved_dtype_name(config.backbone.dtype)
+        if "devices" in config.trainer:
+            config.trainer.devices = settled_devices(config.trainer)
+        settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException as error:
+        expect_given(config)
+        raise ConfigError(str(error)) from error
+    settings = gather_declarations(settings)
+    values = dict(leaves(settings))
+    if "???" in values.values():
+        expect_given(config)
+    expect_in_range(values)
+    return settings
+
+
+def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:
+    """The folder of the run of these resolved settings, named by its id."""
+    digests = content_digests(content_paths(settings), cache=Path(settings["paths"]["cache"]))
+    name = run_id(settings, contents=digests, data_fingerprint=fingerprint)
+    return RunFolder(Path(settings["paths"]["runs"]), name)
 
 
 def fingerprint_of(data: PromptData | MixedData) -> str:
-    """The content of the rows, or "unknown" if they cannot be read."""
+    """The digest of the rows, or "unknown" if they cannot be read."""
     with suppress(SoftcueError):
         data.read()
     return data.fingerprint
 
 
-def members(settings: DictConfig) -> list[DictConfig]:
-    """The configs of packed runs: every seed with every learning rate, as they would be alone."""
-    seeds = settings.joint.seed or [settings.seed]
-    rates = settings.joint.learning_rate or [settings.optimizer.lr]
-    configs = []
-    for seed, rate in product(seeds, rates):
-        config = copy.deepcopy(settings)
-        config.seed, config.optimizer.lr = seed, rate
-        config.joint.seed = config.joint.learning_rate = None
-        configs.append(config)
-    return configs
-
-
 def should_run(run: Run) -> bool:
-    """Whether there is anything to run, and a line that says so if there is not."""
-    if run.folder.is_complete:
+    """Whether there is anything to do; if not, log why."""
+    if run.folder.is_complete_with(unlabelled=run.predict_unlabelled):
         log.info("%s is complete: nothing to do", run.folder.path)
         return False
-    if run.settings.dry:
+    if run.dry:
         counts = ", ".join(f"{len(run.data.ids(part))} {part} rows" for part in PARTS)
-        log.info("%s would run: %s", run.folder.path, counts)
+        what = "score unlabelled rows" if run.folder.is_complete else "run"
+        log.info("%s would %s: %s", run.folder.path, what, counts)
         return False
     return True
 
 
-def parts_to_score(settings: DictConfig, data: PromptData | MixedData) -> list[Part]:
-    """The parts that have rows, the unlabelled one only if asked for."""
-    wanted = [part for part in PARTS if part != "unlabelled" or settings.predict_unlabelled]
-    return [part for part in wanted if data.ids(part)]
+def _prepare(config: DictConfig) -> Run:
+    settings = resolve(config)
+    data = build_data(config)
+    folder = folder_of(settings, fingerprint_of(data))
+    config.paths.run = str(folder.path)
+    settings = resolve(config)
+    run = Run(
+        method=settings["prompt"]["name"],
+        backbone=settings["backbone"]["name"],
+        dtype=settings["backbone"]["dtype"],
+        seed=settings["seed"],
+        threads=settings["threads"],
+        predict_unlabelled=settings["predict_unlabelled"],
+        dry=settings["dry"],
+        show=settings["show"],
+        folder=folder,
+        data=data,
+        settings=settings,
+        config=config,
+    )
+    try:
+        data.load()
+        validate(config, data)
+    except SoftcueError as error:
+        if not (run.dry or run.show):
+            Session(run).refuse(error)
+        raise
+    return run
 
 
-def complete_settings(settings: DictConfig) -> None:
-    """Name every setting that has no default and was not given; settle what the machine decides."""
-    missing = sorted(OmegaConf.missing_keys(settings))
+def expect_given(config: DictConfig) -> None:
+    """Refuse a config in which a setting without a default was not given."""
+    missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise ConfigError(f"{missing[0]} has no default; give it as {missing[0]}=... (missing: {missing}).")
-    settings.backbone.dtype = resolved_dtype_name(settings.backbone.dtype)
-
-
-def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:
-    """Where the run of these resolved settings belongs, named by what determines its result."""
-    name = run_id(method=settings["prompt"]["name"], settings=settings, data_fingerprint=fingerprint)
-    return RunFolder(Path(settings["paths"]["runs"]), name)
 
 
 def resolved_dtype_name(name: str) -> str:
-    """The number type, where `auto` leaves it to the machine."""
+    """The number type of the frozen weights; for `auto`, the one that suits this machine."""
     return str(resolve_dtype(name)).removeprefix("torch.")
+
+
+def settled_devices(trainer: DictConfig) -> Any:
+    """The Trainer's `devices`; for "auto" and -1, the number that this machine has.
+
+    Raises:
+        ConfigError: neither a number nor a list of devices.
+    """
+    devices = trainer.devices
+    if str(devices) in ("None", "auto", "-1"):
+        return 1 if trainer.get("accelerator") == "cpu" else max(1, torch.accelerator.device_count())
+    if isinstance(devices, (int, str)) and not re.fullmatch(r"[1-9]\d*|\d+(,\d*)+", str(devices)):
+        raise ConfigError(f"trainer.devices is {devices!r}; give a whole number, 1 or more, a list or auto.")
+    return devices

@@ -25,11 +25,13 @@ from softcue.build import (
 )
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
+from softcue.configs.compose import expect_command_read
 from softcue.errors import PrunedError, TrainingError
 from softcue.inspect.row import show
-from softcue.plan import Run, members, parts_to_score, prepare, should_run
+from softcue.plan import prepare, should_run
 from softcue.runs.store import RunFolder
 from softcue.training.learners import Learner, PromptLearner, fit_jointly, last_states
+from softcue.training.run import Run
 from softcue.training.session import Session
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ LOCK_S = 1.0
 @run_app
 def main(settings: DictConfig) -> None:
     """The Hydra app."""
+    expect_command_read(settings)
     if any(settings.joint.values()):
         train_jointly(settings)
     else:
@@ -54,13 +57,13 @@ def train(settings: DictConfig) -> RunFolder:
     Raises:
         RunBusyError: another process runs it now.
     """
-    run = prepare(settings)
-    if settings.show:
-        show(*build_prompted_backbone(settings, run.data), run.data)
+    (run,) = prepare(settings)
+    if run.show:
+        show(*build_prompted_backbone(run.config, run.data), run.data)
     elif vars(rank_zero_only)["rank"] > 0:
         # A further process of a distributed run trains its share; the first one records and scores.
-        _start(settings)
-        build_learner(settings, run.data).fit(run.folder.checkpoint_path)
+        _start(run)
+        build_learner(run.config, run.data).fit(run.folder.checkpoint_path)
     elif should_run(run):
         with run.folder.lock(wait_s=LOCK_S):
             # Another process may have run it since.
@@ -71,9 +74,12 @@ def train(settings: DictConfig) -> RunFolder:
 
 
 def _run(run: Run) -> None:
-    _start(run.settings)
-    with Session(run.folder, run.settings, run.data) as session:
-        learner = build_learner(run.settings, run.data)
+    _start(run)
+    if run.folder.is_complete:
+        Session(run).add_unlabelled(build_learner(run.config, run.data))
+        return
+    with Session(run) as session:
+        learner = build_learner(run.config, run.data)
         session.set_up(learner)
         session.train(learner)
         _score_and_ship(session, learner)
@@ -87,18 +93,22 @@ def train_jointly(settings: DictConfig) -> list[RunFolder]:
     Raises:
         TrainingError: runs that diverged, once all others are complete.
     """
-    runs = [prepare(member) for member in members(settings)]
+    runs = prepare(settings)
     expect_one_process(settings)
+    for run in runs:
+        if run.folder.is_complete and should_run(run):
+            with run.folder.lock(wait_s=LOCK_S):
+                _run(run)
     left = [run for run in runs if should_run(run)]
     if not left:
         return [run.folder for run in runs]
-    _start(settings)
+    _start(left[0])
     failures = []
     with ExitStack() as stack:
         for run in left:
             stack.enter_context(run.folder.lock(wait_s=LOCK_S))
-        sessions = [stack.enter_context(Session(run.folder, run.settings, run.data)) for run in left]
-        learners = [build_prompt_learner(run.settings, run.data) for run in left]
+        sessions = [stack.enter_context(Session(run)) for run in left]
+        learners = [build_prompt_learner(run.config, run.data) for run in left]
         pairs = list(zip(sessions, learners, strict=True))
         for session, learner in pairs:
             session.set_up(learner)
@@ -119,7 +129,7 @@ def _train_pack(pack: Sequence[tuple[Session, PromptLearner]]) -> list[tuple[Ses
     if not pack:
         return []
     folders = [session.folder for session, _ in pack]
-    trainer = build_joint_trainer(pack[0][0].settings, folders[0].joint_path)
+    trainer = build_joint_trainer(pack[0][0].run.config, folders[0].joint_path)
     began = time.perf_counter()
     outcomes = fit_jointly([learner for _, learner in pack], folders, trainer)
     seconds = time.perf_counter() - began + sum(state.seconds_before for state in last_states(trainer))
@@ -133,14 +143,14 @@ def _train_pack(pack: Sequence[tuple[Session, PromptLearner]]) -> list[tuple[Ses
     return diverged
 
 
-def _start(settings: DictConfig) -> None:
+def _start(run: Run) -> None:
     _quiet()
-    use_threads(settings.threads)
-    seed_everything(settings.seed, workers=True, verbose=False)
+    use_threads(run.threads)
+    seed_everything(run.seed, workers=True, verbose=False)
 
 
 def _score_and_ship(session: Session, learner: Learner) -> None:
-    for part in parts_to_score(session.settings, session.data):
+    for part in session.run.parts:
         session.score(learner, part)
     learner.ship(session.folder)
 

@@ -1,10 +1,9 @@
-"""Every YAML composes, and every `_target_` can be called with what stands beside it."""
+"""Every YAML composes, and every `_target_` can be called with the settings beside it."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -14,38 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.chain import filled
 from softcue.configs import CONFIG_PATH
-from softcue.runs.identity import WITHOUT_EFFECT
 from softcue.sweep.grid import combinations
 from softcue.train import use_threads
-from tests.composing import options, train_config
-
-# Settings a user must give, with something to give.
-GIVEN = {
-    "backbone=local": ["backbone.path=model"],
-    "objective=distillation": ["objective.teachers=[runs/a]"],
-    "prompt=saved": ["prompt.path=one"],
-    "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
-    "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
-    "prompt=multitask_target": ["prompt.source=runs/a"],
-    "data=table": [
-        "data.task.name=mine",
-        "data.task.template='{text} :'",
-        "data.task.classes=[a,b]",
-        "data.task.verbalizer={a: a, b: b}",
-        "data.source.path=table.csv",
-    ],
-}
-GROUPS = sorted(
-    str(folder.relative_to(CONFIG_PATH))
-    for folder in CONFIG_PATH.rglob("*")
-    if folder.is_dir() and options(str(folder.relative_to(CONFIG_PATH)))
-)
-CHOICES = [
-    f"{group}={option}"
-    for group in GROUPS
-    if group not in ("hydra", "prompt/baseline", "chain")
-    for option in options(group)
-] + [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
+from tests.composing import CHOICES, GROUPS, choose, options, train_config
 
 
 def nodes(config: object) -> Iterator[DictConfig]:
@@ -59,7 +29,7 @@ def nodes(config: object) -> Iterator[DictConfig]:
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_option_composes_and_its_targets_bind(choice: str) -> None:
-    config = train_config(choice, *GIVEN.get(choice, []))
+    config = choose(choice)
     config.paths.run = "runs/x"
     OmegaConf.resolve(config)
     assert OmegaConf.missing_keys(config) == set()
@@ -110,25 +80,6 @@ def test_tuned_settings_stand_between_groups_and_experiments() -> None:
     assert train_config("experiment=quickstart", "prompt=p_tuning").prompt.learning_rate == 0.003
     assert train_config("experiment=quickstart", "prompt.learning_rate=7").optimizer.lr == 7
     assert train_config("experiment=quickstart", "data=raft_overruling").prompt.learning_rate == 0.03
-
-
-def paths_of(node: object, above: str = "") -> Iterator[str]:
-    """Every dotted path of a config, groups included."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield f"{above}{key}"
-            yield from paths_of(value, f"{above}{key}.")
-
-
-def test_every_setting_said_to_have_no_effect_exists() -> None:
-    known = {
-        path
-        for choice in CHOICES
-        for path in paths_of(OmegaConf.to_container(train_config(choice, *GIVEN.get(choice, []))))
-    }
-    outside = {"hydra", "trainer.num_nodes"}  # Hydra's own; an argument of the Trainer that no YAML sets
-    idle = [p for p in WITHOUT_EFFECT if p not in outside and not any(fnmatch(path, p) for path in known)]
-    assert idle == []
 
 
 def test_threads_follow_the_setting_and_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A run's name follows what its paths hold, wherever they lie."""
+"""A run's id follows the content of its paths, not their address."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 from softcue.build import build_backbone
 from softcue.plan import prepare
 from softcue.runs import contents
-from softcue.runs.contents import content_digest
-from softcue.runs.identity import run_id
+from softcue.runs.contents import content_digest, content_digests
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
 from tests.tiny_backbone import save_tiny_backbone
@@ -21,13 +20,13 @@ from tests.tiny_backbone import save_tiny_backbone
 
 @pytest.fixture(autouse=True)
 def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if every file had been written long ago."""
+    """Treat every file as written long ago."""
     if "a_moment_ago" not in request.node.name:
         monkeypatch.setattr(contents, "SETTLED_NS", 0)
 
 
 def write(path: Path, content: bytes) -> Path:
-    """A file with the time stamp of another, as a careful copy leaves it."""
+    """A file with a fixed time stamp, as a copy that keeps time stamps leaves it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     os.utime(path, (1e9, 1e9))
@@ -42,40 +41,34 @@ def model(folder: Path, *, last: bytes = b"b") -> Path:
     return folder
 
 
-def named(path: Path, setting: str, *, cache: Path) -> str:
-    group, _, name = setting.partition(".")
-    value = [str(path)] if setting == "objective.teachers" else str(path)
-    settings = {group: {name: value}, "paths": {"cache": str(cache)}}
-    return run_id(method="m", settings=settings, data_fingerprint="f")
-
-
 @pytest.fixture
 def digest(tmp_path: Path) -> Callable[[Path], str | None]:
     return lambda path: content_digest(path, cache=tmp_path / "cache")
 
 
-def test_a_changed_weight_changes_the_runs_name_and_a_copy_keeps_it(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    first = named(model(tmp_path / "a"), "backbone.path", cache=cache)
-    assert named(model(tmp_path / "b"), "backbone.path", cache=cache) == first
+def test_a_models_digest_follows_its_weights_and_not_its_readme(
+    tmp_path: Path, digest: Callable[[Path], str | None]
+) -> None:
+    first = digest(model(tmp_path / "a"))
+    assert digest(model(tmp_path / "b")) == first
     write(tmp_path / "b" / "README.md", b"another text")
-    assert named(tmp_path / "b", "backbone.path", cache=cache) == first
-    assert named(model(tmp_path / "b", last=b"c"), "backbone.path", cache=cache) != first
+    assert digest(tmp_path / "b") == first
+    assert digest(model(tmp_path / "b", last=b"c")) != first
 
 
-@pytest.mark.parametrize("setting", ["prompt.path", "objective.teachers"])
-def test_a_source_prompt_counts_by_what_it_is(tmp_path: Path, setting: str) -> None:
+def test_a_runs_digest_follows_its_prompt_and_not_its_record(
+    tmp_path: Path, digest: Callable[[Path], str | None]
+) -> None:
     one = write(tmp_path / "one" / "prompt.safetensors", b"1").parent
     same = write(tmp_path / "two" / "prompt.safetensors", b"1").parent
     other = write(tmp_path / "three" / "prompt.safetensors", b"2").parent
     write(one / "record.json", b"{}")
-    names = [named(path, setting, cache=tmp_path / "cache") for path in (one, same, other)]
-    assert names[0] == names[1] != names[2]
+    assert digest(one) == digest(same) != digest(other)
 
 
-def test_a_path_to_nothing_counts_as_its_text(tmp_path: Path) -> None:
-    names = {named(tmp_path / name, "prompt.path", cache=tmp_path / "cache") for name in "ab"}
-    assert len(names) == 2
+def test_a_path_to_nothing_has_no_digest(tmp_path: Path) -> None:
+    there = str(write(tmp_path / "there", b"1"))
+    assert content_digests([there, str(tmp_path / "absent")], cache=None).keys() == {there}
 
 
 def test_a_file_is_read_once_in_all_processes(
@@ -123,11 +116,12 @@ def test_the_same_model_under_another_address_has_one_digest(
 def test_a_run_on_changed_weights_is_another_run_and_loads_them(tmp_path: Path) -> None:
     folder = save_tiny_backbone(tmp_path / "backbone", CACHE)
     overrides = ("experiment=quickstart", "backbone=local", f"backbone.path={folder}", f"paths.cache={CACHE}")
-    first, before = prepare(train_config(*overrides)).folder, build_backbone(train_config(*overrides))
+    (first,), before = prepare(train_config(*overrides)), build_backbone(train_config(*overrides))
     assert build_backbone(train_config(*overrides)) is before
     weights = folder / "model.safetensors"
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1  # the last weight's sign
     weights.write_bytes(changed)
-    assert prepare(train_config(*overrides)).folder.path != first.path
+    (changed_run,) = prepare(train_config(*overrides))
+    assert changed_run.folder.path != first.folder.path
     assert build_backbone(train_config(*overrides)) is not before

@@ -1,4 +1,4 @@
-"""What a sweep takes its jobs to be, against what each would be alone."""
+"""The jobs of a sweep are those that each command alone would run."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ LISTS = [
     ["data.task.verbalizer={complaint: bad, no complaint: fine}"],
     ["split=few_shot_folds", "split.fold=1"],
     ["backbone.dtype=auto"],
-    # what others repeat, directly, relatively, in a list, at two removes, or as a whole mapping
+    # what other settings refer to: directly, relatively, in a list, through another, as a whole mapping
     ["data.task.name=mine"],
     ["prompt.learning_rate=0.3"],
-    ["optimizer.lr=0.2"],
+    ["optimizer=adafactor"],
     ["prompt.initialiser.text='judge it'", "prompt/initialiser=text"],
     ["callbacks=early_stopping", "callbacks.early_stopping.monitor=train/loss"],
     ["data=tweet_topics", "prompt=multitask", "split.balance=equal", "split.num_test=10", "seed=3"],
@@ -51,13 +51,13 @@ def jobs() -> Jobs:
         return Jobs(hydra.config_loader, config)
 
 
-def test_a_job_has_the_folder_that_it_has_alone_whatever_was_asked_before(jobs: Jobs, tmp_path: Path) -> None:
+def test_a_job_has_the_folder_that_it_has_alone_whatever_came_before(jobs: Jobs, tmp_path: Path) -> None:
     runs = f"paths.runs={tmp_path}"
     found = jobs.from_overrides([[*COMMON, runs, *overrides] for overrides in [*LISTS, *reversed(LISTS)]])
     alone = [train(train_config(*COMMON, runs, *overrides, "dry=true")).path for overrides in LISTS]
     assert [job.folders[0].path for job in found] == [*alone, *reversed(alone)]
-    # What `auto` comes to is the machine's business.
-    assert len({job.folders[0].path for job in found}) >= len(LISTS) - 2
+    # dtype=auto is float32 on some machines.
+    assert len({job.folders[0].path for job in found}) >= len(LISTS) - 1
 
 
 def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> Non
     assert [folder.path for folder in job.folders] == [folder.path for folder in alone]
 
 
-def test_labels_are_what_sets_jobs_apart(jobs: Jobs) -> None:
+def test_a_label_is_what_jobs_do_not_share(jobs: Jobs) -> None:
     found = jobs.from_overrides(
         [[*COMMON, "seed=1", "prompt=p_tuning"], [*COMMON, "seed=2", "prompt=p_tuning"]]
     )

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.runs.identity import identity, without
+from softcue.runs.identity import identity
 from softcue.runs.metrics import Statistic, statistic
 from softcue.runs.record import RunRecord
 
-SEEDS = ("seed", "*.seed")
 _ABSENT = object()
 
 
@@ -79,19 +78,10 @@ def unfinished(records: Iterable[RunRecord]) -> list[str]:
 
 def _variant(record: RunRecord) -> dict[str, Any]:
     """Everything in which runs of one group agree, by dotted path."""
-    settings = without(identity(record.settings), patterns=SEEDS)
+    counted = identity(record.settings)
+    settings = {path: value for path, value in counted.items() if path.split(".")[-1] != "seed"}
     facts = {"method": record.method, "task": record.task, "backbone": record.backbone}
-    return {**facts, **_flat(settings, above=""), "data_fingerprint": record.data_fingerprint}
-
-
-def _flat(settings: Mapping[str, Any], *, above: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, above=f"{above}{key}."))
-        else:
-            flat[f"{above}{key}"] = value
-    return flat
+    return {**facts, **settings, "data_fingerprint": record.data_fingerprint}
 
 
 def _differing_paths(variants: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:

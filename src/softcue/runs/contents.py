@@ -1,6 +1,6 @@
-"""What a path holds, as a digest: a run's name follows the weights and prompts it uses, not their address.
+"""Digests of files and folders: a run's id follows the content of the weights and prompts it uses.
 
-A digest is kept in a small index, so that a file of gigabytes is read once and not at every start.
+A small index keeps them, so that a file of gigabytes is read once and not at every start.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,16 +23,22 @@ MODEL = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "*.model"),
 )
-"""The files of a folder that determine what it gives, by what the folder is."""
+"""The files that determine the content of a folder, for each kind of folder."""
 
 SETTLED_NS = 2_000_000_000
-"""A file that changed a moment ago may change again within the clock's resolution: it is not indexed."""
+"""A file that changed more recently is not indexed: it may change again within the clock's resolution."""
+
+
+def content_digests(paths: Iterable[str], *, cache: Path | None) -> dict[str, str]:
+    """The digest of each path at which there is something to read."""
+    digests = {path: content_digest(Path(path), cache=cache) for path in paths}
+    return {path: digest for path, digest in digests.items() if digest is not None}
 
 
 def content_digest(path: Path, *, cache: Path | None) -> str | None:
-    """64 hexadecimal digits over a file, or over what determines a run's, an adapter's or a model's folder.
+    """64 hexadecimal digits over a file, or over the files that determine a run, an adapter or a model.
 
-    None if there is no such file. `cache` is the folder that keeps the index.
+    None if there is none of them. `cache` is the folder that keeps the index.
     """
     path = path.expanduser()
     if path.is_file():
@@ -53,7 +59,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _of_file(file: Path, cache: Path | None) -> str:
     found = file.stat()
-    # The second is set by every write, also by one that puts the first back.
+    # The second changes with every write, even if the first is set back.
     changed_ns = found.st_mtime_ns, found.st_ctime_ns
     if time.time_ns() - max(changed_ns) < SETTLED_NS:
         return _read(file)

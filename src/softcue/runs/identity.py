@@ -1,129 +1,127 @@
-"""Which settings make a run the run it is: the rest may change without a new result."""
+"""The id of a run: a digest over the settings and contents that determine its result.
+
+Every setting counts, except those that an `_identity_` mapping beside them declares otherwise.
+Its keys are dotted paths from the mapping that holds it, or fnmatch patterns of them, and stand for
+all settings below; its values are roles (`conf/train.yaml` lists them).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import translate
-from functools import cache, partial
-from pathlib import Path
-from typing import Any
+from functools import cache
+from math import prod
+from typing import Any, Literal, get_args
 
-from softcue.runs.contents import content_digest
+from softcue.errors import ConfigError
 
-WITHOUT_EFFECT = (
-    # where things are read and written
-    "paths",
-    "backbone.cache_dir",
-    "trainer.default_root_dir",
-    "callbacks.*.dirpath",
-    "callbacks.last",
-    # how the same numbers are computed: what is kept, computed again, padded
-    "cache",
-    "backbone.gradient_checkpointing",
-    "backbone.engine",
-    "data.padding",
-    "data.tasks.*.padding",
-    # what takes effect only where another setting repeats it: optimizer.lr, prompt.method, prompt.layout
-    "prompt.learning_rate",
-    "prompt.initialiser",
-    "prompt.runs",
-    "prompt.vote",
-    "prompt.source",
-    "data.instruction",
-    "data.anchor",
-    "data.task_names",
-    "data.tasks.*.anchor",
-    "data.tasks.*.instruction",
-    "data.tasks.*.task_names",
-    # what is shown and logged
-    "logger",
-    "callbacks.*progress_bar",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
-    "trainer.log_every_n_steps",
-    # how it is started
-    "hydra",
-    "dry",
-    "show",
-    "joint",
-    "search",
-    # which machine does the work
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "data.num_workers",
-    "threads",
-)
-"""Dotted paths (fnmatch patterns) of settings that determine no result, with all beneath them."""
+DECLARATIONS = "_identity_"
+
+Role = Literal["no_effect", "by_reference", "by_content", "processes"]
 
 
-CONTENTS = (
-    "backbone.path",
-    "objective.teachers",
-    "prompt.method.initialiser.path",
-    "prompt.method.path",
-    "prompt.method.runs",
-    "prompt.method.source",
-    "prompt.path",
-)
-"""Settings that are paths, or lists of them, of which what they hold counts and not where it lies."""
+def run_id(settings: Mapping[str, Any], *, contents: Mapping[str, str], data_fingerprint: str) -> str:
+    """The method's name and 12 hexadecimal digits over all that determines the result.
+
+    `settings` is the resolved config, and `contents` has the digest of what lies at each of its
+    `content_paths`; one without a digest counts as its text. The version of the code is recorded and does
+    not count: an upgrade must not repeat every complete run.
+    """
+    counted = identity(settings)
+    for path in paths_as(settings, "by_content") & counted.keys():
+        value = counted[path]
+        counted[path] = (
+            [contents.get(one, one) for one in value]
+            if isinstance(value, list)
+            else contents.get(value, value)
+        )
+    canonical = json.dumps(
+        {"settings": counted, "data": data_fingerprint}, sort_keys=True, separators=(",", ":")
+    )
+    return f"{settings['prompt']['name']}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that determine a run's result: all but those of `WITHOUT_EFFECT`."""
-    return without(settings, patterns=WITHOUT_EFFECT)
+    """The settings that determine a run's result, by path; `processes` is the number that train it."""
+    processes = paths_as(settings, "processes")
+    passed_over = paths_as(settings, "no_effect", "by_reference") | processes
+    every = dict(leaves(settings))
+    counted = {path: value for path, value in every.items() if path not in passed_over}
+    if processes:
+        counted["processes"] = prod(num_processes(every[path]) for path in processes)
+    return counted
 
 
-def without(settings: Mapping[str, Any], *, patterns: tuple[str, ...], above: str = "") -> dict[str, Any]:
-    """The nested settings less every path that a pattern names, `above` being where they hang."""
-    kept = {}
+def content_paths(settings: Mapping[str, Any]) -> set[str]:
+    """The paths of files and folders whose content counts."""
+    counted, found = identity(settings), set()
+    for path in paths_as(settings, "by_content") & counted.keys():
+        value = counted[path]
+        found.update(value if isinstance(value, list) else [value])
+    return {one for one in found if isinstance(one, str)}
+
+
+def gather_declarations(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with all declarations in one mapping at the root, as records keep them."""
+    return {**without_declarations(settings), DECLARATIONS: declarations(settings)}
+
+
+def without_declarations(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested settings alone."""
+    return {
+        key: without_declarations(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if key != DECLARATIONS
+    }
+
+
+def declarations(settings: Mapping[str, Any], *, above: str = "") -> dict[str, Role]:
+    """The roles that are declared, by path or pattern from the root; `above` is the path of `settings`.
+
+    Raises:
+        ConfigError: an unknown role.
+    """
+    roles: dict[str, Role] = {}
     for key, value in settings.items():
-        path = f"{above}{key}"
-        if _any_of(patterns).match(path):
-            continue
-        kept[key] = (
-            without(value, patterns=patterns, above=f"{path}.") if isinstance(value, Mapping) else value
-        )
-    return kept
+        if key == DECLARATIONS:
+            roles |= {f"{above}{path}": role for path, role in value.items()}
+        elif isinstance(value, Mapping):
+            roles |= declarations(value, above=f"{above}{key}.")
+    for path, role in roles.items():
+        if role not in get_args(Role):
+            raise ConfigError(f"{DECLARATIONS} declares {path} as {role}; choose one of {get_args(Role)}.")
+    return roles
+
+
+def leaves(settings: Mapping[str, Any], *, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting that is no mapping, by its path; declarations are left out."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            if key != DECLARATIONS:
+                yield from leaves(value, above=f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def num_processes(value: Any) -> int:
+    """The number that a Trainer's `devices` or `num_nodes` stands for: 2, "2", [0, 1] and "0,1" are two."""
+    if isinstance(value, str):
+        value = [one for one in value.split(",") if one.strip()] if "," in value else int(value)
+    return len(value) if isinstance(value, list) else int(value)
+
+
+def paths_as(settings: Mapping[str, Any], *wanted: Role) -> set[str]:
+    """The paths of all settings that are declared as one of the roles."""
+    declared = tuple(path for path, role in declarations(settings).items() if role in wanted)
+    matches = _any_of(declared).match
+    return {path for path, _ in leaves(settings) if matches(path)}
 
 
 @cache
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One expression for all patterns: a report asks it of every setting of every record."""
-    return re.compile("|".join(translate(pattern) for pattern in patterns))
-
-
-def run_id(*, method: str, settings: Mapping[str, Any], data_fingerprint: str) -> str:
-    """The method's name and 12 hexadecimal digits over all that determines the result.
-
-    `settings` is the resolved config; of `CONTENTS`, what is there counts, and the text where nothing
-    is. The version of the code is recorded, not hashed: an upgrade must not repeat every finished run.
-    """
-    cache = (settings.get("paths") or {}).get("cache")
-    counted = _with_contents(identity(settings), cache=None if cache is None else Path(cache))
-    determined = {"settings": counted, "data": data_fingerprint}
-    canonical = json.dumps(determined, sort_keys=True, separators=(",", ":"))
-    return f"{method}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
-
-
-def _with_contents(settings: Mapping[str, Any], *, cache: Path | None, above: str = "") -> dict[str, Any]:
-    """The nested settings with a digest of its content in place of each path that `CONTENTS` names."""
-    replaced = partial(_content, cache=cache)
-    kept: dict[str, Any] = {}
-    for key, value in settings.items():
-        path = f"{above}{key}"
-        if isinstance(value, Mapping):
-            kept[key] = _with_contents(value, cache=cache, above=f"{path}.")
-        elif path in CONTENTS:
-            kept[key] = [replaced(one) for one in value] if isinstance(value, list) else replaced(value)
-        else:
-            kept[key] = value
-    return kept
-
-
-def _content(value: Any, *, cache: Path | None) -> Any:
-    return (content_digest(Path(value), cache=cache) or value) if isinstance(value, str) else value
+    """One expression for the settings of all patterns and those below, compiled once for many records."""
+    each = [translate(pattern) for pattern in patterns for pattern in (pattern, f"{pattern}.*")]
+    return re.compile("|".join(each) or r"(?!)")

@@ -105,6 +105,14 @@ class RunFolder:
         record = self.record()
         return record is not None and record.status == "complete"
 
+    def is_complete_with(self, *, unlabelled: bool) -> bool:
+        """Whether the run is complete and, if `unlabelled`, has scored its rows without labels too."""
+        record = self.record()
+        if record is None or record.status != "complete":
+            return False
+        scored = record.settings["predict_unlabelled"] or not record.num_rows.get("unlabelled")
+        return scored or not unlabelled
+
     def write_record(self, record: RunRecord) -> None:
         """Write the record, replacing an earlier one."""
         write_atomic(self.record_path, record.to_json())

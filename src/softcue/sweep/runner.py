@@ -76,7 +76,7 @@ class Runner:
         jobs = self.jobs.from_overrides(overrides, labels)
         before = [self._state(job) for job in jobs]
         pending = [job for job in jobs if before[job.number].state != "complete"]
-        self.jobs.expect_possible(pending)
+        self.jobs.validate(pending)
         if self.dry:
             print_table(jobs_table(before, root=self.root))
         print(
@@ -110,7 +110,7 @@ class Runner:
             )
 
     def _state(self, job: Job) -> JobState:
-        return self.folder.job(job.label, job.folders)
+        return self.folder.job(job.label, job.folders, unlabelled=job.predict_unlabelled)
 
     def _may_start(self, job: Job, before: JobState, attempts: int) -> bool:
         """Whether a job can still become complete: an error that it recorded since `before` is final."""

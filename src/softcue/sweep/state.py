@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -134,9 +134,15 @@ class SweepFolder:
         found = map(self.run, self._folders())
         return [run.record for run in found if run.record is not None]
 
-    def job(self, label: str, folders: Iterable[RunFolder]) -> JobState:
-        """The current state of a job with these runs."""
-        return JobState(label=label, runs=tuple(map(self.run, folders)))
+    def job(self, label: str, folders: Iterable[RunFolder], *, unlabelled: bool = False) -> JobState:
+        """The current state of a job with these runs.
+
+        With `unlabelled`, a complete run that has not scored its rows without labels is pending.
+        """
+        runs = map(self.run, folders)
+        return JobState(
+            label=label, runs=tuple(_with_unlabelled(run) if unlabelled else run for run in runs)
+        )
 
     def run(self, folder: RunFolder) -> RunState:
         """The current state of a run."""
@@ -176,6 +182,12 @@ def _read(folder: RunFolder, stamp: tuple[int, int]) -> RunState:
         return RunState(folder=folder, state="failed", problem=problem, stamp=stamp)
     state = "pending" if record is None else record.status
     return RunState(folder=folder, state=state, record=record, stamp=stamp)
+
+
+def _with_unlabelled(run: RunState) -> RunState:
+    if run.state == "complete" and not run.folder.is_complete_with(unlabelled=True):
+        return replace(run, state="pending")
+    return run
 
 
 def _is_busy(folder: RunFolder) -> bool:

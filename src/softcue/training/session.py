@@ -10,21 +10,20 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
 import joblib
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from softcue.data.datamodule import Part, PromptData
-from softcue.data.mixture import MixedData
+from softcue.data.datamodule import Part
 from softcue.errors import PrunedError, RunError, SoftcueError
 from softcue.evaluation.metrics import mean_metrics
 from softcue.runs.memory import PeakMemory
 from softcue.runs.provenance import git_state, hardware, utc_now, versions
 from softcue.runs.record import Failure, Hardware, RunRecord, Status, Times, Training
-from softcue.runs.store import RunFolder
 from softcue.training.learners import Learner
+from softcue.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,8 @@ class Session:
     A run that is killed, or stopped by Ctrl-C, leaves a record that says running.
     """
 
-    def __init__(self, folder: RunFolder, settings: DictConfig, data: PromptData | MixedData) -> None:
-        self.folder, self.settings, self.data = folder, settings, data
+    def __init__(self, run: Run) -> None:
+        self.run, self.folder, self.data = run, run.folder, run.data
         self.memory = PeakMemory()
         self.learner: Learner | None = None
         self.failure: Exception | None = None
@@ -51,7 +50,7 @@ class Session:
         self.threads = torch.get_num_threads()
         if self.earlier and (self.folder.checkpoint_path.exists() or self.folder.joint_path.exists()):
             self._compute_like(self.earlier.hardware)
-        self.folder.write_config(OmegaConf.to_yaml(self.settings, resolve=True))
+        self.folder.write_config(OmegaConf.to_yaml(self.run.settings))
         self.record = self._first_record()
         self.folder.write_record(self.record)
         log.info("run %s", self.folder.path)
@@ -83,7 +82,7 @@ class Session:
 
     def _compute_like(self, before: Hardware) -> None:
         """A run that goes on needs the threads it had: their number settles the order of sums."""
-        if self.settings.threads is None and before.threads <= joblib.cpu_count():
+        if self.run.threads is None and before.threads <= joblib.cpu_count():
             torch.set_num_threads(before.threads)
         here = self._hardware()
         if (here.cpu, here.threads) != (before.cpu, before.threads):
@@ -169,6 +168,35 @@ class Session:
         by_part: dict[str, dict[str, float | None]] = {where: dict(of) for where, of in metrics.items()}
         self.record = replace(self.record, metrics={**self.record.metrics, **by_part})
 
+    def add_unlabelled(self, learner: Learner) -> None:
+        """Score the unlabelled rows of a complete run; its record stays complete whatever happens.
+
+        Raises:
+            RunError: the trained state is no longer there.
+        """
+        record = self.folder.record()
+        assert record is not None, "the run is complete"
+        assert record.times is not None, "the run is complete"
+        checkpoint = self.folder.checkpoint_path
+        try:
+            if record.training is None:
+                learner.fit(checkpoint)  # nothing was trained step by step
+            elif checkpoint.exists():
+                learner.restore(checkpoint, record.training)
+            else:
+                raise RunError(
+                    f"{checkpoint} is gone, so the complete run cannot score its unlabelled rows: use "
+                    f"softcue-predict run={self.folder.path}, or delete the folder to train again."
+                )
+            self.score(learner, "unlabelled")
+        finally:
+            learner.close(failed=False)
+        settings = {**record.settings, "predict_unlabelled": True}
+        evaluate_s = record.times.evaluate_s + self.seconds["evaluate_s"]
+        times = replace(record.times, evaluate_s=evaluate_s)
+        self.folder.write_record(replace(record, settings=settings, times=times))
+        log.info("%s is complete, with its unlabelled rows", self.folder.path)
+
     def _tell(self, what: str, metrics: Mapping[str, float]) -> None:
         log.info("%s: macro-F1 %.3f, accuracy %.3f", what, metrics["macro_f1"], metrics["accuracy"])
 
@@ -201,16 +229,16 @@ class Session:
         return RunRecord(
             run_id=self.folder.path.name,
             status="running",
-            method=self.settings.prompt.name,
+            method=self.run.method,
             task=self.data.task_name,
-            backbone=self.settings.backbone.name,
-            dtype=self.settings.backbone.dtype,
-            seed=self.settings.seed,
+            backbone=self.run.backbone,
+            dtype=self.run.dtype,
+            seed=self.run.seed,
             data_fingerprint=self.data.fingerprint,
             started_at=utc_now(),
             host=socket.gethostname(),
             hardware=self._hardware(),
             git=git_state(Path(__file__).parent),
             versions=versions(),
-            settings=cast(dict[str, Any], OmegaConf.to_container(self.settings, resolve=True)),
+            settings=self.run.settings,
         )

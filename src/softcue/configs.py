@@ -1,7 +1,0 @@
-"""Where the YAML lives: beside this file in an installed wheel, at the repository's root otherwise."""
-
-from pathlib import Path
-
-_SHIPPED = Path(__file__).parent / "conf"
-
-CONFIG_PATH: Path = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).parents[2] / "conf"

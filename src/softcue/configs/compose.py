@@ -1,0 +1,172 @@
+"""Configs of softcue-train from overrides, as Hydra composes them, for one run or for a thousand."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import ResultDefault
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from softcue.errors import ConfigError
+from softcue.runs.identity import leaves, paths_as
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"(?<=[{:,])\s*(\.*)(\w+(?:\.\w+)*)")
+"""A setting named in an interpolation: `${a.b}`, `${..a.b}`, `${resolver:a.b,c}`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """What one choice of groups gives: all of it, pickled, and the groups' own settings, unresolved."""
+
+    config: bytes
+    own: Mapping[str, Any]
+
+
+class Composer:
+    """Composes configs, once for each choice of groups; values are put into a copy.
+
+    Hydra takes a tenth of a second for each config, of which a sweep of a thousand jobs needs a thousand.
+    The parts of its loader that this calls are private to it: reading the defaults list, merging its
+    files, and applying values. `tests/sweep/test_jobs.py` compares the result with Hydra's own.
+    """
+
+    def __init__(self, loader: ConfigLoader, *, hydra_overrides: Sequence[str] = ()) -> None:
+        self._loader = cast(ConfigLoaderImpl, loader)
+        self._parser = OverridesParser.create(config_loader=loader)
+        _, self._files = self._loader._parse_overrides_and_create_caching_repo("train", list(hydra_overrides))
+        self._parsed: dict[str, Override] = {}
+        self._bases: dict[tuple[str, ...], _Base] = {}
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The config of `softcue-train OVERRIDES`.
+
+        Raises:
+            ConfigError: as `expect_all_read`.
+        """
+        config = self.compose_unchecked(overrides)
+        expect_all_read(config, self.own_settings(overrides))
+        return config
+
+    def compose_unchecked(self, overrides: Sequence[str]) -> DictConfig:
+        """What `hydra.compose` gives for these overrides."""
+        groups, values = self._split(overrides)
+        config = cast(DictConfig, pickle.loads(self._base(groups).config))
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return config
+
+    def own_settings(self, overrides: Sequence[str]) -> Mapping[str, Any]:
+        """What the chosen groups' files hold, without tuned settings, experiments or single values."""
+        return self._base(self._split(overrides)[0]).own
+
+    def _split(self, overrides: Sequence[str]) -> tuple[list[Override], list[Override]]:
+        """Choices of groups, and values; values of Hydra itself are left out."""
+        groups, values = [], []
+        for text in overrides:
+            if text not in self._parsed:
+                (self._parsed[text],) = self._parser.parse_overrides([text])
+            override = self._parsed[text]
+            is_mapping = isinstance(override.value(), dict)
+            if self._files.group_exists(override.key_or_group) and not is_mapping:
+                groups.append(override)
+            elif not override.is_hydra_override():
+                values.append(override)
+        return groups, values
+
+    def _base(self, groups: Sequence[Override]) -> _Base:
+        key = tuple(str(override.input_line) for override in groups)
+        if key not in self._bases:
+            files = create_defaults_list(
+                repo=self._files,
+                config_name="train",
+                overrides_list=list(groups),
+                prepend_hydra=True,  # for the choices of Hydra's own groups in train.yaml
+                skip_missing=False,
+            ).defaults
+            files = [file for file in files if not str(file.package).startswith("hydra")]
+            # Tuned settings, experiments, sweeps and debug modes are files at the root.
+            own = [file for file in files if file.package or file.primary]
+            self._bases[key] = _Base(
+                config=pickle.dumps(self._merged(files)),
+                own=cast(dict[str, Any], OmegaConf.to_container(self._merged(own), resolve=False)),
+            )
+        return self._bases[key]
+
+    def _merged(self, files: Sequence[ResultDefault]) -> DictConfig:
+        config = self._loader._compose_config_from_defaults_list(defaults=list(files), repo=self._files)
+        config.pop("hydra", None)
+        OmegaConf.set_struct(config, True)
+        return config
+
+
+def expect_command_read(settings: DictConfig) -> None:
+    """Check the settings of the Hydra app that runs now, and log those that nothing reads.
+
+    Raises:
+        ConfigError: as `expect_all_read`.
+    """
+    given = HydraConfig.get().overrides
+    composer = Composer(GlobalHydra.instance().config_loader(), hydra_overrides=given.hydra)
+    for path in expect_all_read(settings, composer.own_settings(given.task)):
+        log.warning("%s is given, but nothing in this run reads it", path)
+
+
+def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
+    """The settings that are given and that nothing reads, of those that are declared `by_reference`.
+
+    `own` are the settings of the chosen groups' files.
+
+    Raises:
+        ConfigError: a given setting has no effect because another one, which would refer to it, is given
+            too; names both.
+    """
+    raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+    now, before = dict(leaves(raw)), dict(leaves(own))
+    if raw["joint"]["seed"] and now["seed"] != before["seed"]:
+        raise ConfigError(_both("joint.seed", "seed", now))
+    by_reference = sorted(paths_as(raw, "by_reference"))
+    given = [path for path in by_reference if now[path] != before.get(path)]
+    unread = [path for path in given if not _readers(path, now)]
+    for path in unread:
+        for reader in _readers(path, before):
+            raise ConfigError(_both(reader, path, now))
+    return unread
+
+
+def _both(winner: str, loser: str, values: Mapping[str, Any]) -> str:
+    return (
+        f"{winner}={values.get(winner)} overrides {loser}={values[loser]}, which is set too (on the command "
+        f"line, in an experiment or in tuned settings) and would have no effect. Set {loser} alone."
+    )
+
+
+def _readers(path: str, values: Mapping[str, Any]) -> list[str]:
+    """The settings that refer to this one, or to a mapping that holds it."""
+    parts = path.split(".")
+    names = {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return [reader for reader, value in values.items() if names & _references(reader, value)]
+
+
+def _references(path: str, value: Any) -> set[str]:
+    """The settings that a value names in `${...}`; relative names start at the node around it."""
+    if "${" not in str(value):
+        return set()
+    above = path.split(".") if isinstance(value, list) else path.split(".")[:-1]
+    names = set()
+    for dots, name in _NAME.findall(str(value)):
+        kept = above[: len(above) + 1 - len(dots)] if dots else []
+        names.add(".".join([*kept, name]))
+    return names

@@ -1,0 +1,107 @@
+"""Rows without labels are scored on request, after the run too, and nothing is trained again for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from softcue.errors import RunError
+from softcue.runs.record import RunRecord
+from softcue.runs.store import RunFolder
+from softcue.train import train, train_jointly
+from tests.composing import train_config
+from tests.resume.conftest import tiny, tiny_backbone
+
+__all__ = ["tiny", "tiny_backbone"]
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def compose(tiny: list[str], tmp_path: Path) -> Compose:
+    """A run on 16 labelled rows of a table that has 3 more without a label."""
+    labels = [*(["good", "bad"] * 8), "", "", ""]
+    rows = pd.DataFrame(
+        {"text": [f"row {at} is {label}" for at, label in enumerate(labels)], "label": labels}
+    )
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    table = [
+        "data=table",
+        "data.task.name=rows",
+        "data.task.template='{text} :'",
+        "data.task.classes=[good,bad]",
+        "data.task.verbalizer={good: good, bad: bad}",
+        f"data.source.path={tmp_path / 'rows.csv'}",
+        "split.num_test=4",
+    ]
+    return lambda *overrides: train_config(*tiny, *table, f"paths.runs={tmp_path / 'runs'}", *overrides)
+
+
+def record_of(folder: RunFolder) -> RunRecord:
+    record = folder.record()
+    assert record is not None
+    return record
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning", "hard_prompt", "baseline/tfidf"])
+def test_they_are_added_to_a_complete_run_as_if_asked_for_at_once(
+    compose: Compose, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("predict_unlabelled=true", f"prompt={method}")
+    at_once = train(compose(*asked, f"paths.runs={tmp_path / 'at_once'}"))
+    first = train(compose(f"prompt={method}"))
+    before = record_of(first)
+    assert not first.predictions_path("unlabelled").exists()
+    assert first.is_complete_with(unlabelled=False)
+    assert not first.is_complete_with(unlabelled=True)
+
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
+    later = train(compose(*asked))
+    assert later.is_complete_with(unlabelled=True)
+    assert later.path == first.path
+    assert later.path.name == at_once.path.name
+    added, expected = (pd.read_parquet(folder.predictions_path("unlabelled")) for folder in (later, at_once))
+    pd.testing.assert_frame_equal(added, expected)
+    assert len(added) == 3
+    after = record_of(later)
+    assert after == replace(
+        before, settings={**before.settings, "predict_unlabelled": True}, times=after.times
+    )
+
+    written = later.predictions_path("unlabelled").stat().st_mtime_ns
+    train(compose(*asked))
+    assert later.predictions_path("unlabelled").stat().st_mtime_ns == written
+
+
+def test_a_run_stays_complete_when_adding_them_fails(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = record_of(train(compose()))
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_predictions", lambda *_, **__: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            train(compose("predict_unlabelled=true"))
+    folder = train(compose("dry=true"))
+    assert record_of(folder) == before
+    train(compose("predict_unlabelled=true"))
+    assert folder.predictions_path("unlabelled").exists()
+
+
+def test_joint_runs_add_them_each(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_jointly(compose("joint.seed=[0,1]"))
+    monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
+    for folder in train_jointly(compose("joint.seed=[0,1]", "predict_unlabelled=true")):
+        assert len(pd.read_parquet(folder.predictions_path("unlabelled"))) == 3
+
+
+def test_a_run_whose_trained_state_is_gone_says_how_to_predict(compose: Compose) -> None:
+    folder = train(compose())
+    folder.checkpoint_path.unlink()
+    with pytest.raises(RunError, match=r"last\.ckpt is gone.*use softcue-predict run="):
+        train(compose("predict_unlabelled=true"))
