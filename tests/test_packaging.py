@@ -46,6 +46,13 @@ def test_wheel_holds_every_config(wheel: zipfile.ZipFile) -> None:
     assert configs <= set(wheel.namelist())
 
 
+def test_wheel_holds_every_template(wheel: zipfile.ZipFile) -> None:
+    templates = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.jinja")}
+
+    assert templates
+    assert templates <= set(wheel.namelist())
+
+
 def test_wheel_holds_the_package_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in wheel.namelist()}
 

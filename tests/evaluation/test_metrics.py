@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 from torch import Tensor
 
 from softcue.evaluation.metrics import LabelMetrics
+from softcue.runs.metrics import METRICS, metric_named
 
 CLASSES = ("yes", "no", "maybe")
 NUM_ROWS = 60
@@ -26,14 +27,34 @@ def rows() -> tuple[Tensor, Tensor]:
     return scores.softmax(dim=1), targets
 
 
-def computed(probability: Tensor, target: Tensor, *, nats: Tensor | None = None) -> dict[str, float]:
+def computed(probability: Tensor, target: Tensor, *, nll: Tensor | None = None) -> dict[str, float]:
     metrics = LabelMetrics(CLASSES, synced=False)
-    for some in torch.arange(len(target)).split(7):  # uneven batches must not matter
+    for some in torch.arange(len(target)).split(7):  # in uneven batches
         nan = torch.full((len(some),), math.nan)
         metrics.update(
-            probability[some], target[some], nan if nats is None else nats[some], torch.ones(len(some))
+            probability[some], target[some], nan if nll is None else nll[some], torch.ones(len(some))
         )
     return metrics.compute()
+
+
+def test_exactly_the_declared_metrics_are_computed(rows: tuple[Tensor, Tensor]) -> None:
+    names = computed(*rows)
+    families = {name.partition("/")[0] for name in names}
+    assert families == set(METRICS)
+    assert {metric_named(name).name for name in names} == set(names)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_declared_direction_is_that_of_a_better_classifier(name: str) -> None:
+    """A classifier that is sure and right, against one that is sure and wrong."""
+    target = torch.tensor([0, 1, 2, 0])
+    sure = torch.eye(3)[target] * 0.97 + 0.01
+    wrong = sure.roll(1, dims=1)
+    right, worse = (
+        computed(rows, target, nll=-rows[range(4), target].log())[f"{name}/yes" if name == "f1" else name]
+        for rows in (sure, wrong)
+    )
+    assert METRICS[name].rank(right) < METRICS[name].rank(worse)
 
 
 def test_accuracy_f1_and_auroc_equal_scikit_learns(rows: tuple[Tensor, Tensor]) -> None:
@@ -47,7 +68,7 @@ def test_accuracy_f1_and_auroc_equal_scikit_learns(rows: tuple[Tensor, Tensor]) 
     assert values["auroc"] == pytest.approx(roc_auc_score(target, probability, multi_class="ovr"))
 
 
-def test_a_sure_and_right_classifier_is_perfectly_calibrated_and_a_sure_and_wrong_one_is_not() -> None:
+def test_a_sure_classifier_is_calibrated_only_if_it_is_right() -> None:
     target = torch.tensor([0, 1, 2, 0])
     sure = torch.eye(3)[target]
     assert computed(sure, target)["calibration_error"] == 0
@@ -90,17 +111,17 @@ def test_auroc_is_over_the_classes_that_occur(rows: tuple[Tensor, Tensor]) -> No
     assert computed(probability[two], target[two])["auroc"] == pytest.approx(np.mean(expected))
 
 
-def test_what_cannot_be_known_is_nan() -> None:
+def test_what_is_undefined_is_nan() -> None:
     values = computed(torch.eye(3)[[0, 0]], torch.tensor([0, 0]))
     assert math.isnan(values["auroc"])
     assert math.isnan(values["perplexity"])
 
 
-def test_reset_forgets(rows: tuple[Tensor, Tensor]) -> None:
+def test_reset_removes_all_rows(rows: tuple[Tensor, Tensor]) -> None:
     probability, target = rows
     metrics = LabelMetrics(CLASSES, synced=False)
     ones = torch.ones(NUM_ROWS)
     metrics.update(probability.flip(1), target, ones, ones)
     metrics.reset()
     metrics.update(probability, target, ones, ones)
-    assert metrics.compute() == pytest.approx(computed(probability, target, nats=ones))
+    assert metrics.compute() == pytest.approx(computed(probability, target, nll=ones))

@@ -1,4 +1,4 @@
-"""What a run is judged by, the same for prompts and baselines."""
+"""Computes the metrics that `runs.metrics` declares, for prompts and baselines alike."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CALIBRATION_BINS = 15
 class CalibrationError(MulticlassCalibrationError):
     """Expected calibration error over bins ((m - 1) / M, m / M] (Guo et al. 2017, equation 3).
 
-    torchmetrics bins by [(m - 1) / M, m / M), and so puts a confidence of exactly 1 into a bin of its own.
+    torchmetrics' bins are [(m - 1) / M, m / M), which put a confidence of exactly 1 into a bin of its own.
     """
 
     def compute(self) -> Tensor:
@@ -39,11 +39,11 @@ class CalibrationError(MulticlassCalibrationError):
 
 
 class LabelMetrics(torch.nn.Module):
-    """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the right label.
+    """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the true label.
 
-    AUROC is one class against the rest, averaged over the classes that occur; it is NaN unless two
-    do. `synced` joins the rows that the processes of a distributed run have each seen. Perplexity is
-    per label token, NaN for a method without a language model.
+    AUROC is one class against the rest, averaged over the classes that occur, and NaN unless two do.
+    Perplexity is per label token, and NaN for a method without a language model. `synced` combines the
+    rows of all processes of a distributed run.
     """
 
     def __init__(self, classes: tuple[str, ...], *, synced: bool) -> None:
@@ -63,28 +63,28 @@ class LabelMetrics(torch.nn.Module):
         self.seen: set[int] = set()
 
     def update(self, probability_BC: Tensor, target_B: Tensor, nll_B: Tensor, num_tokens_B: Tensor) -> None:
-        """Add rows: class probabilities, right classes, and the right label's nats and tokens."""
+        """Add rows: class probabilities, true classes, and the true label's nll and number of tokens."""
         self.collection.update(probability_BC, target_B)
         self.auroc.update(probability_BC, target_B)
         self.nll_per_token.update(nll_B / num_tokens_B, weight=num_tokens_B)
         self.seen.update(target_B.tolist())
 
     def compute(self) -> dict[str, float]:
-        """Every metric over the rows since the last reset, by name."""
+        """Every metric over the rows since the last reset, by its name in records."""
         values = self.collection.compute()
         by_class = values.pop("f1").tolist()
         named = {name: float(value) for name, value in values.items()}
         named |= {f"f1/{name}": value for name, value in zip(self.classes, by_class, strict=True)}
         named["auroc"] = self._mean_auroc()
-        told = self.nll_per_token.update_called and float(self.nll_per_token.weight) > 0
-        named["perplexity"] = math.exp(min(float(self.nll_per_token.compute()), 700.0)) if told else math.nan
+        known = self.nll_per_token.update_called and float(self.nll_per_token.weight) > 0
+        named["perplexity"] = math.exp(min(float(self.nll_per_token.compute()), 700.0)) if known else math.nan
         return named
 
     def _mean_auroc(self) -> float:
         if len(self.seen) < 2:
             return math.nan
         with warnings.catch_warnings():
-            # torchmetrics warns of the classes that do not occur, and calls their AUROC 0.
+            # torchmetrics warns about classes that do not occur and gives them an AUROC of 0.
             warnings.filterwarnings("ignore", message="No positive samples in targets")
             by_class_C = self.auroc.compute()
         return float(by_class_C[sorted(self.seen)].mean())
@@ -98,6 +98,6 @@ class LabelMetrics(torch.nn.Module):
 
 
 def mean_metrics(of_tasks: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over tasks of every metric that all of them have; that of one task is its own."""
+    """The mean over tasks of every metric that all of them have."""
     names = [name for name in of_tasks[0] if all(name in metrics for metrics in of_tasks)]
     return {name: fmean(metrics[name] for metrics in of_tasks) for name in names}
