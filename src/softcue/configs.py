@@ -1,7 +1,7 @@
-"""Where the YAML lives: beside this file in an installed wheel, at the repository's root otherwise."""
+"""The folder of YAML files: beside this file in an installed wheel, else at the repository's root."""
 
 from pathlib import Path
 
-_SHIPPED = Path(__file__).parent / "conf"
+_INSTALLED = Path(__file__).parent / "conf"
 
-CONFIG_PATH: Path = _SHIPPED if _SHIPPED.is_dir() else Path(__file__).parents[2] / "conf"
+CONFIG_PATH: Path = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "conf"

@@ -1,16 +1,16 @@
-"""The few exceptions a user can meet. Each message names the value, the limit and the way out."""
+"""The exceptions that a user can meet. Each message names the value, the limit and the way out."""
 
 
 class SoftcueError(Exception):
-    """Anything the user can mend; entry points print its message without a stack trace."""
+    """A mistake that the user can correct; entry points print its message without a stack trace."""
 
 
 class ConfigError(SoftcueError):
-    """Settings that do not fit together."""
+    """Settings that contradict each other or are out of range."""
 
 
 class TemplateError(SoftcueError):
-    """A template or layout that cannot make rows."""
+    """A template or layout from which no rows can be made."""
 
 
 class DataError(SoftcueError):
@@ -18,11 +18,11 @@ class DataError(SoftcueError):
 
 
 class BackboneError(SoftcueError):
-    """A frozen model that cannot be had, read or run."""
+    """A frozen model that cannot be found, read or run."""
 
 
 class TrainingError(SoftcueError):
-    """A run that cannot go on."""
+    """A run that cannot continue."""
 
 
 class RunError(SoftcueError):
@@ -30,8 +30,8 @@ class RunError(SoftcueError):
 
 
 class RunBusyError(RunError):
-    """A run that another process is running."""
+    """A run that is in progress in another process."""
 
 
 class PrunedError(TrainingError):
-    """A trial that a search has given up, as others do better."""
+    """A trial that a search has pruned."""
