@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softcue.data.template import Column, Soft, Template, Text, compose
+from softcue.data.template import Column, Soft, Template, Words, compose
 from softcue.runs.record import RunRecord
 
 MISSING = "–"
@@ -174,7 +174,7 @@ def _shown(template: Template) -> str:
     words = [
         f"[{part.num_tokens} virtual tokens]"
         if isinstance(part, Soft)
-        else (part.text if isinstance(part, Text) else f"{{{part.name}}}")
+        else (part.text if isinstance(part, Words) else f"{{{part.name}}}")
         for part in template.segments
     ]
     return "".join(words)
