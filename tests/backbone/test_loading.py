@@ -1,4 +1,4 @@
-"""Where frozen models come from, and what is said when they cannot be had."""
+"""Where frozen models come from, and the errors when they cannot be loaded."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
         )
 
 
-def test_a_corrupt_gguf_file_is_named_and_leaves_nothing_half_made(tmp_path: Path) -> None:
+def test_a_corrupt_gguf_file_is_named_and_leaves_no_partial_model(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF" + b"\x00" * 1000)
     with pytest.raises(
@@ -100,7 +100,7 @@ def test_an_unreachable_hub_is_one_sentence_that_names_the_embedded_parts(
     assert len(message.splitlines()) == 1
 
 
-def test_dtype_is_a_choice_of_three() -> None:
+def test_dtype_is_one_of_three_names() -> None:
     assert resolve_dtype("float32") == torch.float32
     assert resolve_dtype("auto") in (torch.float32, torch.bfloat16)
     with pytest.raises(BackboneError, match=r"backbone\.dtype=float8; choose float32, bfloat16 or auto"):
