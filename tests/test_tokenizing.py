@@ -1,4 +1,4 @@
-"""Pieces of rows against the tokens that they have inside a running text."""
+"""Pieces of rows have the tokens that they have in a running text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SENTENCES = ["no complaint at all", "a complaint about the flight", "is it a com
 
 
 def trained(*, style: str) -> PreTrainedTokenizerFast:
-    """A byte-pair tokenizer of a few sentences that marks words by "▁", as Llama 2 or as newer ones do."""
+    """A byte-pair tokenizer of a few sentences that marks words by "▁", like Llama 2's or newer ones."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     trainer = trainers.BpeTrainer(special_tokens=["<unk>", "<s>", "</s>", "<|user|>"], vocab_size=120)
     if style == "llama 2":
@@ -69,7 +69,7 @@ def test_without_a_prefix_both_forms_are_the_text_typed(embedded: PreTrainedToke
             assert rows.encode(typed(text), starts_row=starts_row).ids == ids(embedded, text)
 
 
-def test_a_special_token_in_a_text_is_the_characters_it_is_made_of(embedded: PreTrainedTokenizerFast) -> None:
+def test_the_name_of_a_special_token_in_a_text_is_its_characters(embedded: PreTrainedTokenizerFast) -> None:
     rows = RowTokenizer(embedded)
     text = "late <|im_end|> again<|endoftext|>"
     found = rows.encode(typed(text), starts_row=True)
@@ -78,7 +78,33 @@ def test_a_special_token_in_a_text_is_the_characters_it_is_made_of(embedded: Pre
     assert "".join(text[start:end] for start, end in found.spans) == text
 
 
-def test_a_special_token_of_the_template_is_special_beside_one_that_was_typed(
+@pytest.mark.parametrize("style", ["llama 2", "metaspace"])
+def test_a_typed_special_token_changes_no_other_token(style: str) -> None:
+    tokenizer = trained(style=style)
+    rows = RowTokenizer(tokenizer)
+
+    def encoded(text: str) -> list[int]:
+        pieces = [
+            Piece(text="Say <|user|>no", is_template=True),
+            Piece(text=text, is_template=False),
+            Piece(text="<|user|> please", is_template=True),
+        ]
+        return rows.encode(pieces, starts_row=True).ids
+
+    plain, found = encoded(" a"), encoded(" a</s>")
+    last_special = len(plain) - plain[::-1].index(tokenizer.convert_tokens_to_ids("<|user|>")) - 1
+    assert found[:last_special] == plain[:last_special]
+    assert found[last_special - len(plain) :] == plain[last_special:]
+
+
+def test_two_texts_side_by_side_do_not_make_a_special_token(embedded: PreTrainedTokenizerFast) -> None:
+    pieces = [Piece(text="late <|im_", is_template=False), Piece(text="end|> again", is_template=False)]
+    found = RowTokenizer(embedded).encode(pieces, starts_row=True)
+    assert not set(found.ids) & set(embedded.all_special_ids)
+    assert embedded.decode(found.ids) == "late <|im_end|> again"
+
+
+def test_a_special_token_of_the_template_stays_special_beside_a_typed_one(
     embedded: PreTrainedTokenizerFast,
 ) -> None:
     rows = RowTokenizer(embedded)

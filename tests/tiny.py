@@ -1,4 +1,4 @@
-"""Random models small enough for unit tests, and the plain forward they are held against."""
+"""Random models small enough for unit tests, and the plain forward that they are compared with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from softcue.contracts import Batch, Choices, PaddedRows, PromptBank
 
 FAMILIES = ("bloom", "llama", "gpt2")
 VOCABULARY, HIDDEN, LAYERS, HEADS = 50, 32, 3, 4
-OWN_SETTINGS: dict[str, dict[str, int]] = {
+FAMILY_SETTINGS: dict[str, dict[str, int]] = {
     "bloom": {},
     "llama": {"intermediate_size": 64, "num_key_value_heads": 2, "max_position_embeddings": 128},
     "gpt2": {"n_positions": 128},
@@ -34,7 +34,7 @@ OWN_SETTINGS: dict[str, dict[str, int]] = {
 
 
 def tiny_model(family: str) -> PreTrainedModel:
-    """A random model of a family, its weights spread widely enough for differences to show."""
+    """A random model of a family whose weights are large enough for differences to show."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(
         AutoConfig.for_model(
@@ -46,7 +46,7 @@ def tiny_model(family: str) -> PreTrainedModel:
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=3,
-            **OWN_SETTINGS[family],
+            **FAMILY_SETTINGS[family],
         )
     )
     assert isinstance(model, PreTrainedModel)
@@ -59,7 +59,7 @@ def tiny_model(family: str) -> PreTrainedModel:
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Words w0 … w49, each its own id."""
+    """A tokenizer of the words w0 … w49 with ids 0 … 49."""
     words = {f"w{index}": index for index in range(VOCABULARY)}
     tokenizer = Tokenizer(WordLevel(words, unk_token="w0"))
     tokenizer.pre_tokenizer = Whitespace()
@@ -89,7 +89,7 @@ def batch_of(
     targets: Sequence[int] | None = None,
     width: int = 0,
 ) -> Batch:
-    """Rows as they are, and left-padded to the longest or to `width`."""
+    """A batch of rows, also left-padded to the longest or to `width`."""
     ids = tuple(tuple(row) for row in rows)
     return Batch(
         rows=ids,
@@ -121,7 +121,7 @@ def plain_log_likelihood(
 def plain_hidden(
     model: PreTrainedModel, bank: PromptBank, row: Sequence[int], label: Sequence[int], prompt: int
 ) -> Tensor:
-    """The oracle's final hidden states at the places that predict a label: [label tokens, D]."""
+    """The oracle's final hidden states at the positions that predict a label: [label tokens, D]."""
     states = _plain_output(model, bank, list(row), list(label), prompt).hidden_states
     assert states is not None
     states_TD = states[-1][0]
@@ -138,7 +138,7 @@ def _plain(model: PreTrainedModel, bank: PromptBank, row: list[int], label: list
 def _plain_output(
     model: PreTrainedModel, bank: PromptBank, row: list[int], label: list[int], prompt: int
 ) -> CausalLMOutputWithPast:
-    """One row in full; a prompt's keys and values as the cache of tokens that ran before."""
+    """One row in full; a prompt's keys and values are given as a cache."""
     table = model.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
     table_VD, cache = table.weight.detach(), DynamicCache()

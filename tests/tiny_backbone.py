@@ -1,4 +1,4 @@
-"""A random Llama of two layers with the embedded model's tokenizer, for whole runs by the dozen."""
+"""A random Llama of two layers with the embedded model's tokenizer, for tests of whole runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softcue.backbone.embedded import dequantised, embedded_gguf
 
 
 def save_tiny_backbone(folder: Path, cache: Path) -> Path:
-    """Write the model and its tokenizer as a folder that `backbone=local` takes."""
+    """Write the model and its tokenizer as a folder for `backbone=local`."""
     tokenizer = AutoTokenizer.from_pretrained(dequantised(embedded_gguf(), cache))
     torch.manual_seed(0)
     config = LlamaConfig(

@@ -23,7 +23,7 @@ class _Sweeper(Sweeper):
         self.started = (hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        from softcue.cli import ended
+        from softcue.cli import print_error
         from softcue.errors import SoftcueError
         from softcue.sweep.runner import Runner
 
@@ -34,7 +34,7 @@ class _Sweeper(Sweeper):
         try:
             return self.run(Runner.from_hydra(*self.started), arguments, **plain)
         except SoftcueError as error:
-            raise ended(error) from error
+            raise print_error(error) from error
 
     @abstractmethod
     def run(self, runner: Runner, arguments: list[str], **settings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How an entry point ends: the user's mistake is one line on stderr and exit code 1."""
+"""How an entry point ends on a user's mistake: one line on stderr and exit code 1."""
 
 from __future__ import annotations
 
@@ -21,45 +21,40 @@ T = TypeVar("T")
 
 
 def run_app(task: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
-    """A Hydra task whose SoftcueError is printed as one line; goes directly under `@hydra.main`.
+    """Decorate a Hydra task so that a SoftcueError is printed as one line; goes under `@hydra.main`.
 
-    A single run ends there with exit code 1. In a multirun the other jobs go on, and the sweep says at
-    its end which failed.
-    Any other exception is a defect of ours and keeps its stack trace.
+    A single run then exits with code 1. In a multirun the other jobs continue, and the sweep lists
+    the failed ones at its end. Any other exception is a bug and keeps its stack trace.
     """
 
     @wraps(task)
-    def reported(settings: DictConfig) -> T:
+    def reporting(settings: DictConfig) -> T:
         try:
             return task(settings)
         except (SoftcueError, MissingMandatoryValue) as error:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 print(_line(error), file=sys.stderr, flush=True)
                 raise CompactHydraException(_line(error)) from error
-            # SystemExit: the one exception that Hydra lets through a job without words of its own.
-            raise ended(error) from error
+            # SystemExit is the only exception that Hydra passes through a job without a message of its own.
+            raise print_error(error) from error
 
-    return reported
+    return reporting
 
 
-def ended(error: SoftcueError | MissingMandatoryValue) -> SystemExit:
-    """Print an error's line; the exit that is to be raised then."""
+def print_error(error: SoftcueError | MissingMandatoryValue) -> SystemExit:
+    """Print an error as one line on stderr; return the SystemExit to raise."""
     print(_line(error), file=sys.stderr, flush=True)
     return SystemExit(1)
 
 
 class LeanReturns(Callback):
-    """Of a job that has ended Hydra keeps both configs; of ten thousand jobs they would fill the memory."""
+    """Drop both configs from the result of each job: Hydra keeps every result until a sweep ends."""
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None
 
 
 def _line(error: SoftcueError | MissingMandatoryValue) -> str:
-    return f"error: {_message(error)}"
-
-
-def _message(error: SoftcueError | MissingMandatoryValue) -> str:
     if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} has no default; give it as {error.full_key}=..."
-    return printable(" ".join(str(error).split()))
+        return f"error: {error.full_key} has no default; give it as {error.full_key}=..."
+    return f"error: {printable(' '.join(str(error).split()))}"

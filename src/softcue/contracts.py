@@ -1,4 +1,4 @@
-"""What the rooms say to each other: the frozen model's shape, a bank of prompts, a batch of rows.
+"""The data that rooms exchange: a frozen model's shape, a bank of prompts, a batch of rows.
 
 Shape legend, used everywhere: B rows, T positions (in a batch) or prompts (in a bank), P virtual
 tokens, D hidden size, L layers, H key-value heads, K head size, V vocabulary, C classes.
@@ -18,44 +18,44 @@ from torch.nn.functional import pad
 from softcue.errors import ConfigError
 
 Vote = Literal["majority", "mean_likelihood"]
-"""How the members of an ensemble agree on a row's class."""
+"""How the prompts of an ensemble choose a row's class together."""
 
 Ids = tuple[int, ...]
-"""Tokens that follow each other: `id >= 0` is a vocabulary token, `-1 - k` is virtual token k."""
+"""Consecutive tokens: `id >= 0` is a vocabulary token, `-1 - k` is virtual token k."""
 
 Choices = tuple[Ids, ...]
-"""The label tokens of each class, in class order; an end token is part of them if asked for."""
+"""The label tokens of each class, in class order, with the end token if the task asks for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneSpec:
-    """What a soft-prompt method may know of a frozen model."""
+    """The facts about a frozen model that a soft-prompt method may use."""
 
     name: str
     hidden_size: int
     num_layers: int
     num_kv_heads: int
     head_size: int
-    """Numbers of one head's key."""
+    """Size of one head's key."""
     value_size: int
-    """Numbers of one head's value; most models have as many as of its key."""
+    """Size of one head's value; in most models the same as its key's."""
     max_positions: int
     num_parameters: int
     vocab_size: int
     embed: Callable[[Tensor], Tensor]
-    """Ids [N] to embeddings [N, D] as the model applies them: these vectors equal the tokens typed."""
+    """Ids [N] to embeddings [N, D] as the model applies them: these vectors can replace the tokens."""
     tokenize: Callable[[str], list[int]]
-    """Text to vocabulary ids: as it continues a row if it begins with a space, else as it starts one."""
+    """Text to vocabulary ids. Text with a leading space continues a row; other text starts one."""
     key_values: Callable[[Tensor], tuple[Tensor, Tensor]]
     """Embeddings [P, D], run from position 0, to their keys and values [L, H, P, K] each."""
     prefix_refusal: str | None = None
     """Why this model takes no keys and values in front of a row; None if it does."""
 
     def expect_prefixes(self) -> None:
-        """Refuse a prompt of keys and values where the model takes none.
+        """Refuse a prompt of keys and values if the model takes none.
 
         Raises:
-            ConfigError: why it does not.
+            ConfigError: the model takes none; the message gives the reason.
         """
         if self.prefix_refusal is not None:
             raise ConfigError(
@@ -70,26 +70,26 @@ class BackboneSpec:
 
     @property
     def key_value_width(self) -> int:
-        """Numbers one token's keys and values take over all layers: L H (K of keys + K of values)."""
+        """Numbers in one token's keys and values over all layers: L H (K of keys + K of values)."""
         return self.num_layers * self.num_kv_heads * (self.head_size + self.value_size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptBank:
-    """T prompts of P virtual tokens, in one of the two forms a frozen model takes them.
+    """T prompts of P virtual tokens, in one of the two forms that a frozen model takes.
 
-    Embeddings stand wherever a row holds a virtual token; keys and values stand in front of the
-    row in every layer. A bank with neither is the empty prompt: plain text. A row wears the prompt
-    that its batch says; a bank of one prompt is worn by all.
+    Embeddings replace the virtual tokens wherever a row has them. Keys and values come in front of the
+    row in every layer. A bank with neither is the empty prompt: plain text. The batch says which prompt
+    each row uses; if the bank has only one, all rows use it.
     """
 
     embeddings_TPD: Tensor | None = None
     keys_TLHPK: Tensor | None = None
     values_TLHPK: Tensor | None = None
     lengths_T: Tensor | None = None
-    """How many of the P virtual tokens each prompt has, the first ones; None: all."""
+    """How many of the P virtual tokens each prompt has, counted from the first; None: all."""
     vote: Vote | None = None
-    """If given, every row is judged by all T prompts, which then agree this way."""
+    """If given, all T prompts score every row, and their results are combined this way."""
 
     def __post_init__(self) -> None:
         assert (self.keys_TLHPK is None) == (self.values_TLHPK is None)
@@ -115,13 +115,13 @@ class PromptBank:
 
     @classmethod
     def concat(cls, banks: Sequence[PromptBank], *, vote: Vote | None = None) -> PromptBank:
-        """The prompts of several banks of one form, one after another, whatever their lengths."""
+        """Join banks of one form; their prompts may differ in length."""
         lengths = [length for bank in banks for length in bank.num_virtual_tokens]
         uneven = len(set(lengths)) > 1
         return cls(
-            embeddings_TPD=_stacked([bank.embeddings_TPD for bank in banks], places=1),
-            keys_TLHPK=_stacked([bank.keys_TLHPK for bank in banks], places=3),
-            values_TLHPK=_stacked([bank.values_TLHPK for bank in banks], places=3),
+            embeddings_TPD=_concat_padded([bank.embeddings_TPD for bank in banks], axis=1),
+            keys_TLHPK=_concat_padded([bank.keys_TLHPK for bank in banks], axis=3),
+            values_TLHPK=_concat_padded([bank.values_TLHPK for bank in banks], axis=3),
             lengths_T=torch.tensor(lengths) if uneven else None,
             vote=vote,
         )
@@ -147,57 +147,52 @@ class PromptBank:
 
     def to(self, device: torch.device) -> PromptBank:
         """The same prompts on another device."""
-        return self._mapped(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: tensor.to(device))
 
     def detach(self) -> PromptBank:
-        """The same prompts, folded: contiguous tensors without a graph behind them."""
-        return self._mapped(lambda tensor: tensor.detach().contiguous())
+        """The same prompts as contiguous tensors without a graph."""
+        return self._map(lambda tensor: tensor.detach().contiguous())
 
     @property
     def _width(self) -> int:
         width = 0 if self.embeddings_TPD is None else self.embeddings_TPD.shape[1]
         return width if self.keys_TLHPK is None else self.keys_TLHPK.shape[3]
 
-    def _mapped(self, change: Callable[[Tensor], Tensor]) -> PromptBank:
-        return replace(
-            self,
-            embeddings_TPD=None if self.embeddings_TPD is None else change(self.embeddings_TPD),
-            keys_TLHPK=None if self.keys_TLHPK is None else change(self.keys_TLHPK),
-            values_TLHPK=None if self.values_TLHPK is None else change(self.values_TLHPK),
-            lengths_T=None if self.lengths_T is None else change(self.lengths_T),
-        )
+    def _map(self, change: Callable[[Tensor], Tensor]) -> PromptBank:
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items()}
+        return replace(self, **changed)
 
 
-def _stacked(tensors: Sequence[Tensor | None], *, places: int) -> Tensor | None:
-    """Tensors one after another, zeros where a shorter one has no virtual token; `places` is P's axis."""
+def _concat_padded(tensors: Sequence[Tensor | None], *, axis: int) -> Tensor | None:
+    """Concatenate along the first axis; along `axis`, that of P, pad with zeros to the longest."""
     present = [tensor for tensor in tensors if tensor is not None]
-    assert len(present) in (0, len(tensors)), "embeddings and keys do not stand in one bank"
+    assert len(present) in (0, len(tensors)), "one bank holds either embeddings or keys and values"
     if not present:
         return None
-    width = max(tensor.shape[places] for tensor in present)
-    padding = [(0, 0) * (tensor.dim() - 1 - places) + (0, width - tensor.shape[places]) for tensor in present]
+    width = max(tensor.shape[axis] for tensor in present)
+    padding = [(0, 0) * (tensor.dim() - 1 - axis) + (0, width - tensor.shape[axis]) for tensor in present]
     return torch.cat([pad(tensor, widths) for tensor, widths in zip(present, padding, strict=True)])
 
 
 class SoftPrompt(nn.Module, ABC):
     """A soft-prompt method: trainable parameters that make a bank of prompts.
 
-    `in_layers` says which form the bank takes: False, embeddings that a layout may place anywhere
-    in a row; True, keys and values that only ever stand in front.
+    `in_layers` tells the form of the bank. False: embeddings, which a layout may place anywhere in a
+    row. True: keys and values, which can only come in front of it.
     """
 
     in_layers: bool = False
 
     @abstractmethod
     def forward(self) -> PromptBank:
-        """The prompts as they stand now, with gradients to this module's parameters."""
+        """The current prompts, with gradients to this module's parameters."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The parameters as an optimizer takes them; a group may bring a learning rate of its own."""
+        """The parameters in the form an optimizer takes; a group may set its own learning rate."""
         return [{"params": list(self.parameters())}]
 
     def extra_state(self) -> dict[str, Tensor]:
-        """What a later run may start from beside the bank; most methods have nothing more."""
+        """Tensors saved with the bank for later runs to start from; none for most methods."""
         return {}
 
 
@@ -205,7 +200,7 @@ class SoftPrompt(nn.Module, ABC):
 class PaddedRows:
     """Rows padded on the left: ids [B, T], and a mask [B, T] that is False on padding.
 
-    A pad's id is 0, which the mask says is no token.
+    Padding has id 0; only the mask distinguishes it from token 0.
     """
 
     ids_BT: Tensor
@@ -223,7 +218,7 @@ class PaddedRows:
 
     @property
     def width(self) -> int:
-        """Positions of a row, pads included: T."""
+        """Positions of a row, padding included: T."""
         return self.ids_BT.shape[1]
 
     def select(self, row_R: Tensor) -> PaddedRows:
@@ -233,12 +228,12 @@ class PaddedRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows of token ids and what may follow them.
+    """Rows of token ids and the labels that they are scored with.
 
-    In `rows`, `id >= 0` is a vocabulary token and `-1 - k` is virtual token k. `choices[b]` are the
-    label tokens of each class that may follow row b; `target_B` is the index of the right one, -1
-    where the row has no label. `prompt_B` says which prompt of the bank a row uses, `row_B` which
-    row of its table it is. `padded` holds the same rows padded, for an engine that asks for it.
+    In `rows`, `id >= 0` is a vocabulary token and `-1 - k` is virtual token k. `choices[b]` holds the
+    label tokens of each class of row b; `target_B` is the index of the right class, -1 for a row
+    without a label. `prompt_B` is the prompt of the bank that a row uses, `row_B` the row's index in its
+    table. `padded` holds the same rows padded, for an engine that needs them so.
     """
 
     rows: tuple[Ids, ...]
@@ -253,15 +248,14 @@ class Batch:
 
     def select(self, rows: Sequence[int]) -> Batch:
         """Some of the rows, in the given order."""
-        chosen = tuple(self.rows[row] for row in rows)
-        where = torch.tensor(rows, device=self.prompt_B.device)
+        index_R = torch.tensor(rows, device=self.prompt_B.device)
         return Batch(
-            rows=chosen,
+            rows=tuple(self.rows[row] for row in rows),
             choices=tuple(self.choices[row] for row in rows),
-            target_B=self.target_B[where],
-            prompt_B=self.prompt_B[where],
-            row_B=self.row_B[where],
-            padded=None if self.padded is None else self.padded.select(where),
+            target_B=self.target_B[index_R],
+            prompt_B=self.prompt_B[index_R],
+            row_B=self.row_B[index_R],
+            padded=None if self.padded is None else self.padded.select(index_R),
         )
 
     @property
@@ -272,14 +266,14 @@ class Batch:
         return tuple((choices[target],) for choices, target in zip(self.choices, targets, strict=True))
 
     def repeat_for_members(self, count: int) -> Batch:
-        """Every row `count` times, once for each of the first `count` prompts: row by row."""
+        """Each row `count` times in a row, once for each of the first `count` prompts."""
         repeated = self.select([row for row in range(len(self)) for _ in range(count)])
         own_prompts = torch.arange(count, device=self.prompt_B.device).repeat(len(self))
         return replace(repeated, prompt_B=own_prompts)
 
     @classmethod
     def concat(cls, batches: Sequence[Batch]) -> Batch:
-        """The rows of several batches."""
+        """The rows of several batches as one."""
         rows = tuple(row for batch in batches for row in batch.rows)
         widths = [batch.padded.width for batch in batches if batch.padded is not None]
         return cls(
@@ -292,9 +286,9 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch, its tensors on another device (Lightning calls this).
+        """The same batch with its tensors on another device; Lightning calls this.
 
-        Rows, padded or not, stay where they are: an engine makes of them what it runs.
+        Rows, padded or not, stay on the CPU: each engine builds its own input from them.
         """
         return replace(
             self,

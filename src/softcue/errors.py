@@ -1,4 +1,4 @@
-"""The few exceptions a user can meet. Each message names the value, the limit and the way out."""
+"""The exceptions that a user can meet. Each message names the value, the limit and the way out."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Collection
 
 
 class SoftcueError(Exception):
-    """Anything the user can mend; entry points print its message without a stack trace."""
+    """A mistake that the user can correct; entry points print its message without a stack trace."""
 
 
 class ConfigError(SoftcueError):
-    """Settings that do not fit together."""
+    """Settings that contradict each other or are out of range."""
 
 
 class TemplateError(SoftcueError):
-    """A template or layout that cannot make rows."""
+    """A template or layout from which no rows can be made."""
 
 
 class DataError(SoftcueError):
@@ -22,11 +22,11 @@ class DataError(SoftcueError):
 
 
 class BackboneError(SoftcueError):
-    """A frozen model that cannot be had, read or run."""
+    """A frozen model that cannot be found, read or run."""
 
 
 class TrainingError(SoftcueError):
-    """A run that cannot go on."""
+    """A run that cannot continue."""
 
 
 class RunError(SoftcueError):
@@ -34,21 +34,21 @@ class RunError(SoftcueError):
 
 
 class RunBusyError(RunError):
-    """A run that another process is running."""
+    """A run that is in progress in another process."""
 
 
 class PrunedError(TrainingError):
-    """A trial that a search has given up, as others do better."""
+    """A trial that a search has pruned."""
 
 
 def listed(names: Collection[object], *, limit: int = 5) -> str:
-    """The first few of many names, and how many more there are, for a message."""
+    """The first few of many names, and the number of the others, for a message."""
     shown = list(names)[:limit]
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else str(shown)
 
 
 def printable(text: str) -> str:
-    """Text with every control character written out, as in "\\x1b", so that data cannot steer a terminal."""
+    """Text with every control character written out, as in "\\x1b", so that data cannot control a terminal."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text

@@ -1,4 +1,4 @@
-"""Pieces of a row to token ids: what a person typed stays text, and a later piece continues the row."""
+"""Pieces of a row to token ids: typed text stays text, and a later piece continues the row."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Words of a row: a template's own, in which special tokens are what they say, or a person's text."""
+    """Part of a row: the template's words, in which special tokens count as such, or a user's text."""
 
     text: str
     is_template: bool
@@ -22,7 +23,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Token ids, and where each token's characters stand in the joined text."""
+    """Token ids, and the span of each token in the characters of the joined text."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
@@ -31,42 +32,49 @@ class Tokens:
 class RowTokenizer:
     """Tokenizes the pieces of a row.
 
-    Text that starts a row gets the prefix that some tokenizers put in front of every text (Llama 2's
-    "▁"); text that continues one, behind virtual tokens, is just its characters. A special token's
-    name inside a person's text is tokenized as the characters it is made of. Added tokens that a
-    tokenizer does not call special, such as runs of spaces, are ordinary text and stay what they are.
+    Text that starts a row gets the prefix that some tokenizers put before every text (Llama 2's
+    "▁"); text that continues one, after virtual tokens, gets none. The name of a special token inside a
+    user's text is tokenized as its characters. Added tokens that the tokenizer does not call special,
+    such as runs of spaces, are ordinary text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._start: Tokenizer = tokenizer.backend_tokenizer
-        self._continuing = _without_prefix(self._start)
-        names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._special = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
+        self._continuing = _without_prefix(self._start, keep_repeated=False)
+        special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
+        special.sort(key=lambda token: len(token.content), reverse=True)
+        self._special = re.compile("|".join(re.escape(token.content) for token in special) or "(?!)")
 
     def encode(self, pieces: Sequence[Piece], *, starts_row: bool) -> Tokens:
-        """Tokens of pieces that follow each other, as one text: tokens may span two pieces."""
-        tokenizer = self._start if starts_row else self._continuing
+        """Tokens of consecutive pieces as one text: a token may span two pieces."""
         text = "".join(piece.text for piece in pieces)
-        if not any(self._special.search(piece.text) for piece in pieces if not piece.is_template):
-            return _encode(tokenizer, text, special_as_text=False)
-        # A person has typed a special token's name: only the template's own are special then.
+        first = self._start if starts_row else self._continuing
+        special = self._in_template(pieces)
+        if special == [match.span() for match in self._special.finditer(text)]:
+            return _encode(first, text, special_as_text=False)
+        # A user's text holds a special token's name: only those of the template are special tokens.
+        later = self._after_special if starts_row else self._continuing
         found = Tokens(ids=[], spans=[])
-        first = 0
-        for start, end in [*self._in_template(pieces), (len(text), len(text))]:
-            words = _encode(tokenizer, text[first:start], special_as_text=True)
-            special = _encode(tokenizer, text[start:end], special_as_text=False)
-            for tokens, offset in ((words, first), (special, start)):
+        done = 0
+        for start, end in [*special, (len(text), len(text))]:
+            tokenizer = first if done == 0 else later
+            for begin, stop, as_text in ((done, start, True), (start, end, False)):
+                tokens = _encode(tokenizer, text[begin:stop], special_as_text=as_text)
                 found.ids.extend(tokens.ids)
-                found.spans.extend((at + offset, to + offset) for at, to in tokens.spans)
-            tokenizer, first = self._continuing, end
+                found.spans.extend((begin + left, begin + right) for left, right in tokens.spans)
+            done = end
         return found
 
     def text(self, text: str) -> Tokens:
-        """Tokens of a person's text: it continues a row if it begins with a space, and else starts one."""
+        """Tokens of a user's text: with a leading space it continues a row, otherwise it starts one."""
         return self.encode([Piece(text=text, is_template=False)], starts_row=not text.startswith(" "))
 
+    @cached_property
+    def _after_special(self) -> Tokenizer:
+        return _without_prefix(self._start, keep_repeated=True)
+
     def _in_template(self, pieces: Sequence[Piece]) -> list[tuple[int, int]]:
-        """Where the template's special tokens stand in the joined text."""
+        """Spans of the template's special tokens in the joined text."""
         found, first = [], 0
         for piece in pieces:
             matches = self._special.finditer(piece.text) if piece.is_template else ()
@@ -76,7 +84,7 @@ class RowTokenizer:
 
 
 def _encode(tokenizer: Tokenizer, text: str, *, special_as_text: bool) -> Tokens:
-    # transformers sets these anew for each call of its own.
+    # Other users of the tokenizer change these; transformers too sets them before each of its calls.
     tokenizer.encode_special_tokens = special_as_text
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -84,26 +92,30 @@ def _encode(tokenizer: Tokenizer, text: str, *, special_as_text: bool) -> Tokens
     return Tokens(ids=encoding.ids, spans=encoding.offsets)
 
 
-def _without_prefix(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer less what it puts in front of a text; itself, if that is nothing."""
+def _without_prefix(tokenizer: Tokenizer, *, keep_repeated: bool) -> Tokenizer:
+    """The same tokenizer less the prefix that it adds; the tokenizer itself if it adds none.
+
+    With `keep_repeated`, a prefix that it adds after every special token stays, and only one that it
+    adds at the start of a text is dropped.
+    """
     parts = {"normalizer": tokenizer.normalizer, "pre_tokenizer": tokenizer.pre_tokenizer}
     own = {name: None if part is None else json.loads(part.__getstate__()) for name, part in parts.items()}
-    changed = {name: _part_without_prefix(part) for name, part in own.items()}
+    changed = {name: _drop_prefix(part, keep_repeated=keep_repeated) for name, part in own.items()}
     if changed == own:
         return tokenizer
     return Tokenizer.from_str(json.dumps(json.loads(tokenizer.to_str()) | changed))
 
 
-def _part_without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    if part is None or part["type"] == "Prepend":
+def _drop_prefix(part: dict[str, Any] | None, *, keep_repeated: bool) -> dict[str, Any] | None:
+    if part is None or (part["type"] == "Prepend" and not keep_repeated):
         return None
     changed = dict(part)
     for steps in ("normalizers", "pretokenizers"):
         if steps in part:
-            inner = [_part_without_prefix(step) for step in part[steps]]
+            inner = [_drop_prefix(step, keep_repeated=keep_repeated) for step in part[steps]]
             changed[steps] = [step for step in inner if step is not None]
-    if "add_prefix_space" in part:
+    if "add_prefix_space" in part and not keep_repeated:
         changed["add_prefix_space"] = False
-    if "prepend_scheme" in part:
+    if part.get("prepend_scheme") == "first" or ("prepend_scheme" in part and not keep_repeated):
         changed["prepend_scheme"] = "never"
     return changed

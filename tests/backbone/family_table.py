@@ -1,4 +1,4 @@
-"""Both engines against the oracle, family by family; as a script, the page docs/supported_models.md."""
+"""Both engines compared with the oracle, family by family; run as a script, it writes the page in docs/."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.backbone.zoo import VARIANTS, Variant, oracle_scores, tiny
 from tests.tiny import batch_of, score_classes, tiny_tokenizer
 
 LABELS: Choices = ((20, 21, 22), (20, 21), (24,), (20, 25))
-"""Labels that share tokens, of which one is the beginning of another."""
+"""Labels that share tokens; one is the beginning of another."""
 TEXTS = [[30, 31, 32, 33], [30, 31, 40, 41, 42, 43, 44], [50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 30, 31]]
 LONG_TEXT = [30 + at % 20 for at in range(70)]
 PROMPTS = [0, 1, 1]
@@ -47,12 +47,12 @@ class Measured:
 
     @property
     def largest(self) -> tuple[float, float]:
-        """Of all scores, and of all gradients."""
+        """The largest difference of all scores, and of all gradients."""
         return max(self.scores.values()), max(self.gradients.values())
 
 
 class _Comparison:
-    """One family's model on its engine, and another of the same weights for the oracle."""
+    """A family's model on its engine, and another with the same weights for the oracle."""
 
     def __init__(self, variant: Variant, *, engine: str) -> None:
         self.oracle = tiny(variant.family, **variant.settings)
@@ -62,7 +62,7 @@ class _Comparison:
         self.gradients: dict[str, float] = {}
 
     def embeddings(self, name: str, rows: Sequence[Sequence[int]], *, width: int = 0, times: int = 1) -> None:
-        """Prompts of embeddings: scores of all labels, and gradients of two."""
+        """Compare prompts of embeddings: scores of all labels, and gradients of two."""
         generator = torch.Generator().manual_seed(1)
         shape = 2, 3, self.lm.spec.hidden_size
         leaf_TPD = (torch.randn(shape, generator=generator) * 0.5).requires_grad_()
@@ -73,7 +73,7 @@ class _Comparison:
         self._note(name, ours, expected, [leaf_TPD])
 
     def words(self) -> None:
-        """Typed text, and a prompt that holds the embeddings of words."""
+        """Compare typed text, and a prompt of the embeddings of words."""
         typed = oracle_scores(self.oracle, TEXTS, LABELS)
         ours = score_classes(self.lm, PromptBank(), batch_of(TEXTS, LABELS)).log_likelihood_BC
         self._note("text alone", ours, typed, [])
@@ -83,7 +83,7 @@ class _Comparison:
         self._note("words as a prompt", ours, expected, [])
 
     def prefix(self, *, width: int = 0) -> None:
-        """The keys and values of words, against those words typed; gradients against the family's cache."""
+        """Compare keys and values of words with those words typed, and gradients with the model's cache."""
         pair = self.lm.spec.key_values(self.lm.spec.embed(torch.tensor(TYPED)).float())
         keys, values = (one[None].requires_grad_() for one in pair)
         batch = batch_of(in_front(), LABELS, width=width)
@@ -118,10 +118,10 @@ class _Comparison:
 
 
 def measure(name: str, *, engine: str = "auto") -> Measured:
-    """A family, or a variant of one, in every place where a prompt may stand.
+    """Compare a family, or a variant of one, with prompts in every place.
 
     Raises:
-        BackboneError: no engine runs it.
+        BackboneError: no engine runs the model.
     """
     found = _Comparison(VARIANTS.get(name, Variant(family=name)), engine=engine)
     found.words()
@@ -130,11 +130,11 @@ def measure(name: str, *, engine: str = "auto") -> Measured:
     if found.lm.spec.max_positions > len(LONG_TEXT) + 10:
         long = [[-1, -2, -3, *text] for text in (*TEXTS[:2], LONG_TEXT)]
         found.embeddings("beside a long row", long)
-    behind = [[*text, -1, -2, -3] for text in TEXTS]
+    after = [[*text, -1, -2, -3] for text in TEXTS]
     found.lm.limit_cache(0.0)
-    found.embeddings("behind", behind)
+    found.embeddings("after", after)
     found.lm.limit_cache(1.0)
-    found.embeddings("behind, contexts kept", behind, times=2)
+    found.embeddings("after, contexts kept", after, times=2)
     found.embeddings("within", [[-1, *text[:2], -2, -3, *text[2:]] for text in TEXTS])
     if found.lm.spec.prefix_refusal is None:
         found.prefix()
@@ -150,7 +150,7 @@ def measure(name: str, *, engine: str = "auto") -> Measured:
 
 
 def in_front() -> list[list[int]]:
-    """The texts behind three virtual tokens."""
+    """The texts after three virtual tokens."""
     return [[-1, -2, -3, *text] for text in TEXTS]
 
 
@@ -159,7 +159,7 @@ def _difference(ours: Tensor, expected: Tensor) -> float:
     return float((ours - expected).abs().max() / expected.abs().max())
 
 
-# What AutoModelForCausalLM loads beside decoders of text: models that also see or hear.
+# Models that AutoModelForCausalLM loads and that also take images or sound.
 MULTIMODAL = frozenset(
     {"blt", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "git", "got_ocr2", "llama4"}
     | {"mllama", "moss_transcribe_diarize", "phi4_multimodal", "qwen3_5", "qwen3_5_moe", "qwen4_exp"}
@@ -168,20 +168,21 @@ MULTIMODAL = frozenset(
 
 TITLE = """# Supported models
 
-softcue runs a causal language model on one of two engines; `backbone.engine=auto` chooses, and the log
-says which it took and why.
+softcue runs a causal language model on one of two engines. `backbone.engine=auto` chooses between them, and
+the log names the engine and the reason.
 
-- **stream** runs each shared token once and no padding. It is taken for the families {verified}, which
-  the tests verify, and for every other model whose own untouched forward it equals when the model is loaded.
+- **stream** runs each shared token once and no padding. It runs the families that the tests verify
+  ({verified}), and every other model if it gives the results of the model's own forward when the model is
+  loaded.
 - **plain** is the model's own forward on left-padded rows. It runs every other causal language model of
   transformers, quantised ones included.
 
-The table is measured: tiny random models of transformers {version}, fp32, against an oracle that runs one
-row and one label at a time, unpadded, through the model's own eager forward. Scores and gradients are
-the largest differences, relative to the largest value, over prompts in front of the text (padded to
-{width} positions too), behind it (contexts kept and recomputed) and within it, keys and values in front, a
-prompt that holds the embeddings of words, and labels that are the beginning of others.
-`python -m tests.backbone.family_table` writes this page; `tests/backbone/test_families.py` checks it.
+The table is measured with tiny random models of transformers {version} in fp32. The reference runs one row
+and one label at a time, unpadded, through the model's own eager forward. The columns "scores" and
+"gradients" are the largest differences from it, relative to the largest value, over prompts before the text
+(also padded to {width} positions), after it (with contexts kept and recomputed) and within it, keys and
+values in front, a prompt of the embeddings of words, and labels that are the beginning of others.
+`python -m tests.backbone.family_table` writes this page, and `tests/backbone/test_families.py` checks it.
 
 | family | engine | scores | gradients | prefix tuning |
 |---|---|---|---|---|
@@ -189,12 +190,12 @@ prompt that holds the embeddings of words, and labels that are the beginning of 
 
 
 def families() -> list[str]:
-    """Every family of text decoders that transformers loads as a causal language model, and our variants."""
+    """All families of text decoders that transformers loads as causal language models, and the variants."""
     return sorted({*VARIANTS, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES} - MULTIMODAL)
 
 
 def page() -> str:
-    """The page: a line for each family, then those that are refused, then those that are not tried."""
+    """The page: a line for each family, then the refused ones, then those that are not tried."""
     rows: list[str] = []
     refused: list[str] = []
     untried: list[str] = []
@@ -202,10 +203,12 @@ def page() -> str:
         try:
             found = measure(name)
         except BackboneError as error:
-            # What cannot run a row of its own is a config that our sizes do not fit.
-            found_out = untried if "cannot run a row" in str(error) else refused
-            found_out.append(f"`{name}`" if found_out is untried else f"- `{name}`: {error}")
-        except Exception as error:  # noqa: BLE001 - a config that our sizes do not fit
+            # A model that cannot run a row at all has a config that the tiny sizes do not fit.
+            if "cannot run a row" in str(error):
+                untried.append(f"`{name}`")
+            else:
+                refused.append(f"- `{name}`: {error}")
+        except Exception as error:  # noqa: BLE001 - a config that the tiny sizes do not fit
             untried.append(f"`{name}`")
             logging.getLogger(__name__).warning("%s: %s: %s", name, type(error).__name__, error)
         else:
@@ -218,10 +221,10 @@ def page() -> str:
         + "\n".join(rows)
         + "\n\n## Refused\n\n"
         + "\n".join(refused)
-        + "\n\n## Not tried\n\nNo tiny model of these was made: "
+        + "\n\n## Not tried\n\nThere is no tiny model of these families: "
         + ", ".join(untried)
-        + ". Models that also see or hear are not in the table either. All of them are compared with their "
-        "own forward when they are loaded.\n"
+        + ". Models that also take images or sound are not in the table either. All of them are compared "
+        "with their own forward when they are loaded.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""No family is silently different: each is held against the oracle on the engine that takes it."""
+"""Every family is compared with the oracle on the engine that runs it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BY_DEFAULT = (
     *("falcon, alibi", "llama, longrope", "mistral, window of 16", "opt, projected embeddings"),
     *("phi3, longrope", "qwen2_moe, window of 0"),
 )
-"""The families of the models that are used most, and every kind of particularity; the others are slow."""
+"""The families of the most used models, and one of each special kind; the others are marked slow."""
 
 
-def on_page() -> dict[str, list[str]]:
+def rows_of_page() -> dict[str, list[str]]:
     """The page's table, by family."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
@@ -36,21 +36,21 @@ def assert_exact(found: Measured) -> None:
 
 
 @pytest.mark.parametrize("family", BY_DEFAULT)
-def test_a_family_gives_what_its_own_forward_gives(family: str) -> None:
+def test_a_family_gives_the_results_of_its_own_forward(family: str) -> None:
     found = measure(family)
     assert_exact(found)
-    engine, _, _, prefix = on_page()[family]
+    engine, _, _, prefix = rows_of_page()[family]
     assert (found.engine, found.prefix_refusal is None) == (engine, prefix == "yes")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", sorted(set(on_page()) - set(BY_DEFAULT)))
-def test_a_rarer_family_gives_what_its_own_forward_gives(family: str) -> None:
+@pytest.mark.parametrize("family", sorted(set(rows_of_page()) - set(BY_DEFAULT)))
+def test_a_rarer_family_gives_the_results_of_its_own_forward(family: str) -> None:
     assert_exact(measure(family))
 
 
 @pytest.mark.parametrize("family", ["bloom", "gpt2", "llama", "llama, longrope", "phi3, longrope"])
-def test_the_plain_engine_gives_what_the_oracle_gives(family: str) -> None:
+def test_the_plain_engine_gives_the_results_of_the_oracle(family: str) -> None:
     found = measure(family, engine="plain")
     assert found.engine == "plain"
     assert_exact(found)

@@ -1,4 +1,4 @@
-"""Layers in fewer passes give what the layers they stand in for give, and the same gradients."""
+"""Frozen layers have the results and gradients of the layers that they replace."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from softcue.backbone.frozen_layers import frozen_layer_norm, frozen_linear, frozen_rms_norm, wide_layer_norm
+from softcue.backbone.frozen_layers import frozen_layer_norm, frozen_linear, frozen_rms_norm, layer_norm_fp32
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -27,7 +27,7 @@ def test_a_frozen_linear_layer_equals_torchs(bias: bool, shape: tuple[int, ...],
     torch.testing.assert_close(our_gradient, their_gradient)
 
 
-def test_autocast_lowers_a_frozen_linear_layers_precision_as_it_does_any() -> None:
+def test_autocast_applies_to_a_frozen_linear_layer() -> None:
     layer = nn.Linear(8, 6).requires_grad_(False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert frozen_linear(layer, torch.randn(3, 8)).dtype == torch.bfloat16
@@ -42,8 +42,8 @@ def test_a_frozen_layer_norm_equals_torchs_and_takes_wider_input(dtype: torch.dt
     x = (3 * torch.randn(2, 5, 16)).to(dtype)
     torch.testing.assert_close(frozen_layer_norm(norm, x), norm(x))
     assert frozen_layer_norm(norm, x.float()).dtype == dtype
-    assert wide_layer_norm(norm, x).dtype == torch.float32
-    torch.testing.assert_close(wide_layer_norm(norm, x).to(dtype), norm(x))
+    assert layer_norm_fp32(norm, x).dtype == torch.float32
+    torch.testing.assert_close(layer_norm_fp32(norm, x).to(dtype), norm(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

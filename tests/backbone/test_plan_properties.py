@@ -38,7 +38,7 @@ LABELS = st.lists(
 
 @dataclass(frozen=True)
 class Case:
-    """A batch under one template, as T prompts wear it."""
+    """A batch of rows of one template that use T prompts."""
 
     rows: list[list[int]]
     prompts: list[int]
@@ -53,12 +53,12 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Soft slots anywhere, anchors between them, shared or differing texts, pads, kept contexts or not.
+    """Soft slots anywhere, words between them, shared or different texts, padding, kept contexts or not.
 
     Prefixes of one bank differ in length.
     """
     in_layers = draw(st.booleans())
-    pieces = draw(st.lists(st.sampled_from(["soft", "anchor", "text"]), min_size=1, max_size=5))
+    pieces = draw(st.lists(st.sampled_from(["soft", "words", "text"]), min_size=1, max_size=5))
     pieces = ["soft", *[p for p in pieces if p != "soft"], "text"] if in_layers else [*pieces, "text"]
     num_rows, num_prompts = draw(st.integers(1, 5)), draw(st.integers(1, 3))
     rows: list[list[int]] = [[] for _ in range(num_rows)]

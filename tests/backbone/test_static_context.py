@@ -1,4 +1,4 @@
-"""Keys and values of texts ahead of a prompt: kept once, within a budget, never different."""
+"""Keys and values of texts before a prompt: computed once, kept within a budget, and always the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scores(lm: StreamLM, rows: list[list[int]], prompt: PromptBank) -> Tensor:
 
 
 def count_runs(lm: StreamLM, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of tokens of every pass through the model, as they happen."""
+    """The number of tokens of each pass through the model, appended as passes happen."""
     passes: list[int] = []
     run = lm.model.base_model.forward
 
@@ -57,17 +57,17 @@ def test_kept_or_recomputed_contexts_give_the_plain_forward(
     assert ((our_gradient - oracle_gradient).abs().max() / oracle_gradient.abs().max()).item() < 1e-5
 
 
-def test_a_kept_context_is_run_once_and_then_only_the_prompt_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kept_context_runs_once_and_later_only_the_prompt_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = tiny_lm("llama")
     lm.contexts.set_budget(1.0)
     passes = count_runs(lm, monkeypatch)
     scores(lm, SUFFIX, bank())
     scores(lm, SUFFIX, bank())
-    # Each context once, alone; then two virtual tokens and one trie node a row, twice.
+    # Each context once, alone; then, in both steps, two virtual tokens and one trie node per row.
     assert passes == [4, 3, 2, 7, 12, 12]
 
 
-def test_contexts_beyond_the_budget_are_recomputed_and_said_so_once(
+def test_contexts_beyond_the_budget_are_recomputed_and_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lm = tiny_lm("llama")
@@ -94,7 +94,7 @@ def test_a_score_has_the_same_bytes_whatever_was_scored_before(family: str, budg
     assert torch.equal(scores(fresh, SUFFIX, bank()), scores(used, SUFFIX, bank()))
 
 
-def test_contexts_met_under_autocast_serve_steps_without_it_unrounded() -> None:
+def test_contexts_computed_under_autocast_are_not_rounded() -> None:
     fresh, used = tiny_lm("llama"), tiny_lm("llama")
     for lm in (fresh, used):
         lm.limit_cache(1.0)
@@ -103,7 +103,7 @@ def test_contexts_met_under_autocast_serve_steps_without_it_unrounded() -> None:
     assert torch.equal(scores(fresh, SUFFIX, bank()), scores(used, SUFFIX, bank()))
 
 
-def test_a_model_that_moves_leaves_no_context_behind() -> None:
+def test_moving_a_model_drops_its_contexts() -> None:
     lm = tiny_lm("llama")
     lm.limit_cache(1.0)
     scores(lm, SUFFIX, bank())
@@ -113,7 +113,9 @@ def test_a_model_that_moves_leaves_no_context_behind() -> None:
     assert len(lm.contexts) == 0
 
 
-def test_words_that_all_rows_share_are_run_as_a_head_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_all_rows_share_run_as_a_shared_prefix_and_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     lm = tiny_lm("llama")
     lm.contexts.set_budget(1.0)
     passes = count_runs(lm, monkeypatch)

@@ -1,4 +1,4 @@
-"""Tiny random models of every decoder family, and the oracle that both engines are held against.
+"""Tiny random models of every decoder family, and the oracle that both engines are compared with.
 
 The oracle runs one row and one label at a time, unpadded, through the model's own eager forward; it
 shares no code with the engines.
@@ -52,7 +52,7 @@ SIZES: dict[str, Any] = {
     "mamba_d_head": 16,
     "mamba_n_groups": 1,
 }
-"""What makes a model tiny; a family takes those that its config has."""
+"""Sizes of tiny models; each family takes those that its config has."""
 
 LONG_ROPE = {
     "rope_type": "longrope",
@@ -61,12 +61,12 @@ LONG_ROPE = {
     "short_factor": [1.0] * 4,
     "long_factor": [4.0] * 4,
 }
-"""A row of more than 64 tokens turns all rows that it runs with to the long form."""
+"""A row of more than 64 tokens switches all rows that it runs with to the long factors."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A family under settings that change how it computes."""
+    """A family with settings that change its computation."""
 
     family: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -101,7 +101,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
     "zaya": {"num_experts_per_tok": 1},
 }
-"""What a family needs beside, such as layers of both kinds."""
+"""Further settings that a family needs, such as layers of both kinds."""
 
 DERIVED: dict[str, tuple[str, ...]] = {
     "falcon": ("head_dim",),
@@ -112,7 +112,7 @@ DERIVED: dict[str, tuple[str, ...]] = {
     "xlstm": ("v_head_dim", "head_dim"),
     "zamba2": ("num_hidden_layers",),
 }
-"""Sizes that a family works out from others, and refuses to be given."""
+"""Sizes that a family computes from others and does not accept."""
 
 VARIANTS: dict[str, Variant] = {
     "falcon, alibi": Variant(family="falcon", settings={"alibi": True}),
@@ -127,7 +127,7 @@ VARIANTS: dict[str, Variant] = {
     "phi3, longrope": Variant(family="phi3", settings={"rope_parameters": LONG_ROPE}),
     "qwen2_moe, window of 0": Variant(family="qwen2_moe", settings={"sliding_window": 0}),
 }
-"""Families under settings that change how they compute."""
+"""Families with settings that change their computation."""
 
 SPREAD = {
     **dict.fromkeys(("bailing_hybrid", "olmo_hybrid", "qwen3_next", "qwen3_5_text"), 0.05),
@@ -135,14 +135,14 @@ SPREAD = {
     "gemma4_text": 0.13,
     "gemma4_unified_text": 0.07,
 }
-"""Of weights, in families that amplify the rounding of fp32 (another spread, other rounding); else 0.2."""
+"""Standard deviation of weights in families that amplify fp32's rounding; 0.2 in the others."""
 
 
 def tiny(family: str, **settings: Any) -> PreTrainedModel:
-    """A random model, its weights spread widely enough for differences to show.
+    """A random model whose weights are large enough for differences to show.
 
     Raises:
-        ValueError: the family's settings leave it large.
+        ValueError: the model is large with these settings.
     """
     config = tiny_config(family, **settings)
     with torch.device("meta"):
@@ -156,7 +156,7 @@ def tiny(family: str, **settings: Any) -> PreTrainedModel:
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, spread)
-            else:  # biases and scales that start at 0 would hide what they scale
+            else:  # biases and scales of 0 would hide the computation before them
                 parameter.add_(torch.randn(parameter.shape) * spread / 4)
     model.eval()
     return model
@@ -167,7 +167,7 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
     default = AutoConfig.for_model(family)
     known = {name: size for name, size in SIZES.items() if _has(default, name)}
     if "qk_rope_head_dim" in known:
-        known.pop("head_dim", None)  # it follows from the others
+        known.pop("head_dim", None)  # computed from the others
         known["num_key_value_heads"] = 4
     for name in DERIVED.get(family, ()):
         known.pop(name, None)
@@ -231,11 +231,11 @@ def _one(
 
 
 def typed_embedding(model: PreTrainedModel, token: int) -> Tensor:
-    """The vector that stands for a token in `inputs_embeds`: [D]."""
+    """The vector that replaces a token in `inputs_embeds`: [D]."""
     table = model.get_input_embeddings()
     vector_D = cast(Tensor, table(torch.tensor([token])))[0].detach()
     if model.config.model_type == "falcon_h1":
-        # It multiplies what it looks up, and only if it looked it up.
+        # It scales embeddings of ids, but not those it is given.
         return vector_D * float(model.config.embedding_multiplier)
     return vector_D
 

@@ -1,3 +1,5 @@
+"""Rows of text as rows of ids: order, cutting, labels, and the cache of encoded rows."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from softcue.data.task import Task
 from softcue.data.template import compose
 from softcue.errors import ConfigError, DataError
 
-_LONG = "Still no bag, and nobody answers. " * 340  # 2,040 words
+_LONG = "Still no bag, and nobody answers. " * 340
 
 
 def _encoder(
@@ -38,14 +40,16 @@ def _text(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
     return text
 
 
-def _small_tokenizer(*, bos: bool = False, lowercase: bool = False) -> PreTrainedTokenizerFast:
+def _small_tokenizer(
+    *, bos: bool = False, normalizer: normalizers.Normalizer | None = None
+) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, vocab_size=300)
     tokenizer.train_from_iterator(["Tweet text : hello Label : complaint"], trainer)
-    if lowercase:
-        tokenizer.normalizer = normalizers.Lowercase()
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
@@ -59,7 +63,7 @@ def _colon_space_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocabulary, [(":", " ")])))
 
 
-def test_a_special_token_in_a_tweet_is_text(task: Task) -> None:
+def test_the_name_of_a_special_token_in_a_tweet_is_text(task: Task) -> None:
     tokenizer = _small_tokenizer(bos=True)
     encoder = _encoder(task, tokenizer, max_length=200)
     fields = {"Tweet text": "late </s> again <s>"}
@@ -70,7 +74,7 @@ def test_a_special_token_in_a_tweet_is_text(task: Task) -> None:
     assert len(encoder.kinds(fields)) == len(row.ids)
 
 
-def test_words_between_virtual_tokens_get_no_prefix_of_their_own(task: Task) -> None:
+def test_words_between_virtual_tokens_get_no_prefix(task: Task) -> None:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     trainer = trainers.BpeTrainer(special_tokens=["<unk>"], vocab_size=80)
@@ -98,7 +102,7 @@ def test_text_between_slots_is_one_string(task: Task, tokenizer: PreTrainedToken
 @pytest.mark.parametrize(
     "layout", ["[soft:4]{input}", "{input}[soft:4]", "[soft:1] complaint[soft:1]{input}[soft:2]"]
 )
-def test_cutting_a_long_tweet_spares_template_and_virtual_tokens(
+def test_cutting_a_long_tweet_keeps_template_and_virtual_tokens(
     task: Task, tokenizer: PreTrainedTokenizerFast, layout: str
 ) -> None:
     encoder = _encoder(task, tokenizer, layout=layout)
@@ -144,13 +148,28 @@ def test_text_of_many_bytes_is_cut_between_characters(task: Task, tokenizer: Pre
     assert "\ufffd" not in _text(tokenizer, row.ids)
 
 
+def test_blank_text_that_alone_has_no_tokens_is_cut_too(task: Task) -> None:
+    """A tokenizer that strips texts gives line breaks tokens only between other words."""
+    encoder = _encoder(task, _small_tokenizer(normalizer=normalizers.Strip()))
+    row = encoder.encode_row({"Tweet text": "\n" * 500})
+    assert row.was_cut
+    assert row.ids == encoder.encode_row({"Tweet text": ""}).ids
+
+
 def test_without_a_limit_the_context_is_the_limit(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
     encoder = _encoder(task, tokenizer, max_length=None, max_positions=100)
     assert len(encoder.encode_row({"Tweet text": _LONG}).ids) <= 98
     assert encoder.max_length == 94
 
 
-def test_labels_bring_their_own_space(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_after_virtual_tokens_a_label_has_the_tokens_it_has_in_a_running_text(
+    task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    choices = [_encoder(task, tokenizer, layout=layout).choices for layout in ("{input}", "{input}[soft:2]")]
+    assert choices[0] == choices[1]
+
+
+def test_label_tokens_include_the_leading_space(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
     encoder = _encoder(task, tokenizer)
     assert [_text(tokenizer, tokens) for tokens in encoder.choices] == [" complaint", " no complaint"]
     assert len(encoder.choices[0]) == 1
@@ -165,12 +184,14 @@ def test_a_row_and_its_label_are_the_tokens_of_the_whole_text(
     assert [*ids[3:], *encoder.choices[1]] == whole
 
 
-def test_an_end_token_follows_every_label_if_asked(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_an_end_token_follows_every_label_if_the_task_asks_for_it(
+    task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
     encoder = _encoder(replace(task, end_token=True), tokenizer)
     assert [tokens[-1] for tokens in encoder.choices] == [tokenizer.eos_token_id] * 2
 
 
-def test_only_the_first_text_gets_the_begin_token_and_none_the_end_token(task: Task) -> None:
+def test_the_first_text_gets_the_begin_token_and_no_text_the_end_token(task: Task) -> None:
     encoder = _encoder(task, _small_tokenizer(bos=True), layout="[soft:2]Now[soft:1]{input}", max_length=90)
     ids = encoder.encode_row({"Tweet text": "hello"}).ids
     assert ids[:3] == [-1, -2, 0]
@@ -178,32 +199,34 @@ def test_only_the_first_text_gets_the_begin_token_and_none_the_end_token(task: T
     assert 1 not in ids
 
 
-def test_what_cannot_fit_says_both_numbers(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_rows_that_cannot_fit_are_refused_with_both_numbers(
+    task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
     with pytest.raises(ConfigError, match=r"prompt\.layout .* 3000 virtual tokens.* context is 2048"):
         _encoder(task, tokenizer, layout="[soft:3000]{input}")
     with pytest.raises(DataError, match=r"data\.task\.template is 7 tokens before any text; .* 4 fit"):
         _encoder(task, tokenizer, max_length=6)
 
 
-def test_labels_the_tokenizer_cannot_tell_apart_are_refused(task: Task) -> None:
+def test_labels_with_the_same_tokens_are_refused(task: Task) -> None:
     shouted = replace(task, verbalizer={"complaint": "Yes", "no complaint": "yes"})
     with pytest.raises(
         ConfigError, match=r"data\.task\.verbalizer gives class 'complaint' the tokens .* another"
     ):
-        _encoder(shouted, _small_tokenizer(lowercase=True))
+        _encoder(shouted, _small_tokenizer(normalizer=normalizers.Lowercase()))
 
 
-def test_labels_that_melt_into_the_template_are_refused(task: Task) -> None:
+def test_a_label_that_shares_a_token_with_the_template_is_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="'complaint' has no tokens of its own after ' Label :'"):
         _encoder(task, _colon_space_tokenizer(), layout="{input}")
 
 
-def test_an_end_token_the_tokenizer_lacks_is_refused(task: Task) -> None:
-    with pytest.raises(ConfigError, match="this tokenizer has no end token"):
+def test_an_end_token_that_the_tokenizer_lacks_is_refused(task: Task) -> None:
+    with pytest.raises(ConfigError, match="this backbone's tokenizer has no end token"):
         _encoder(replace(task, end_token=True), _small_tokenizer())
 
 
-def test_encoded_rows_come_back_from_the_cache(
+def test_encoded_rows_are_read_from_the_cache(
     tmp_path: Path,
     task: Task,
     tokenizer: PreTrainedTokenizerFast,

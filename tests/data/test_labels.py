@@ -1,4 +1,4 @@
-"""Labels of which one can never be chosen."""
+"""Labels that can never be chosen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.conftest import CACHE
 from tests.tiny_backbone import save_tiny_backbone
 
 
-def test_a_label_that_continues_another_is_never_the_more_likely(task: Task) -> None:
+def test_a_label_that_begins_with_another_is_never_more_likely(task: Task) -> None:
     three = replace(
         task, classes=("a", "b", "c"), verbalizer={"a": "no", "b": "no complaint", "c": "complaint"}
     )
@@ -28,7 +28,7 @@ def test_a_label_that_continues_another_is_never_the_more_likely(task: Task) -> 
 @pytest.mark.parametrize(
     ("overrides", "warned"), [([], True), (["scoring=mean"], False), (["data.task.end_token=true"], False)]
 )
-def test_it_is_said_with_the_way_out_when_the_task_is_built(
+def test_building_the_task_warns_of_it_and_names_the_way_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, overrides: list[str], warned: bool
 ) -> None:
     torch.manual_seed(0)
@@ -39,6 +39,6 @@ def test_it_is_said_with_the_way_out_when_the_task_is_built(
     )
     with caplog.at_level(logging.WARNING):
         build_prompted_backbone(settings, build_data(settings))
-    said = [message for message in caplog.messages if "it is never more likely" in message]
-    assert bool(said) == warned
-    assert all("data.task.end_token=true or scoring=mean" in message for message in said)
+    warnings = [message for message in caplog.messages if "it is never more likely" in message]
+    assert bool(warnings) == warned
+    assert all("data.task.end_token=true or scoring=mean" in message for message in warnings)

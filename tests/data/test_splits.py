@@ -1,7 +1,10 @@
+"""Splits: which rows train, validate and test."""
+
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import cast
 
 import datasets
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from softcue.data.pool import Pool
 from softcue.data.sources import normalise_tweet
 from softcue.data.splits import AllLabelled, Balance, FewShot, FewShotFolds, KFold, Splitter, stratified_order
-from softcue.errors import DataError
+from softcue.errors import ConfigError, DataError
 
 _CLASSES = ("complaint", "no complaint")
 _FEW = FewShot(num_train=50, num_validation=20, num_test=200, balance="natural", seed=1, test_seed=0)
@@ -64,7 +67,8 @@ def test_equal_balance_draws_as_many_of_each_class(tweets: Pool) -> None:
 
 
 def test_natural_balance_keeps_the_shares_of_all_rows() -> None:
-    order = stratified_order("a" * 60 + "b" * 30 + "c" * 10, seed=3, balance="natural")
+    labels = "a" * 60 + "b" * 30 + "c" * 10
+    order = stratified_order(labels, num_rows=100, seed=3, balance="natural")
     assert sorted(order) == list(range(100))
     assert Counter("a" if at < 60 else "b" if at < 90 else "c" for at in order[:20]) == {
         "a": 12,
@@ -80,12 +84,12 @@ def test_held_out_rows_are_the_test_rows() -> None:
     assert len(replace(_FEW, num_train=10, num_test=2).split(pool, "ab").test) == 2
 
 
-def test_without_a_number_of_test_rows_all_that_are_left_test() -> None:
+def test_without_a_number_of_test_rows_all_remaining_rows_test() -> None:
     parts = replace(_FEW, num_train=10, num_validation=4, num_test=None).split(_pool("ab" * 20), "ab")
     assert len(parts.test) == 26
 
 
-def test_all_labelled_rows_train_but_those_that_validate() -> None:
+def test_all_labelled_rows_train_except_those_that_validate() -> None:
     parts = AllLabelled(num_validation=4, seed=0).split(_pool("ab" * 20), "ab")
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (36, 4, 0)
 
@@ -97,7 +101,7 @@ def test_folds_test_every_row_once() -> None:
     assert {len(parts.train) for parts in folds} == {21}
 
 
-def test_a_split_that_cannot_be_had_says_why() -> None:
+def test_an_impossible_split_is_refused_with_the_reason() -> None:
     pool = _pool("a" * 9 + "b")
     with pytest.raises(DataError, match=r"split\.num_train is 50; 4 labelled rows are left"):
         replace(_FEW, num_test=3, num_validation=3).split(pool, "ab")
@@ -107,11 +111,19 @@ def test_a_split_that_cannot_be_had_says_why() -> None:
         replace(_FEW, num_test=0, num_validation=0, num_train=4, balance="equal").split(pool, "ab")
     with pytest.raises(DataError, match=r"split\.num_folds is 2; class 'b' has 1 rows"):
         KFold(num_folds=2, fold=0, seed=0, num_validation=0).split(pool, "ab")
-    with pytest.raises(DataError, match=r"split\.fold is 2; it runs from 0 to 1"):
+    with pytest.raises(DataError, match=r"split\.fold is 2; choose one from 0 to 1"):
         KFold(num_folds=2, fold=2, seed=0, num_validation=0).split(pool, "ab")
+    with pytest.raises(DataError, match=r"split\.num_folds is 1; choose 2 folds or more"):
+        KFold(num_folds=1, fold=0, seed=0, num_validation=0).split(pool, "ab")
+    with pytest.raises(DataError, match=r"split\.num_train is -5; set it to 0 or more"):
+        replace(_FEW, num_test=0, num_validation=0, num_train=-5).split(pool, "ab")
+    with pytest.raises(ConfigError, match=r"split\.balance is 'even'; choose natural or equal"):
+        replace(_FEW, num_test=0, num_validation=0, num_train=4, balance=cast(Balance, "even")).split(
+            pool, "ab"
+        )
 
 
-def test_a_class_without_any_labelled_row_may_be_missing() -> None:
+def test_a_class_without_labelled_rows_may_be_absent() -> None:
     parts = AllLabelled(num_validation=0, seed=0).split(_pool("abab"), "abc")
     assert len(parts.train) == 4
 

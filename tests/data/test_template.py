@@ -1,10 +1,12 @@
+"""Templates and layouts, parsed and composed."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softcue.data.template import Column, Segment, Soft, Template, Text, compose, parse
+from softcue.data.template import Column, Soft, Template, TemplateSegment, Words, compose, parse
 from softcue.errors import TemplateError
 
 _WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
@@ -13,32 +15,32 @@ _WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
 _NAMES = st.text("abc XYZ_?.[]", min_size=1)
 _SLOTS = st.integers(1, 99).map(lambda n: Soft(num_tokens=n))
 _SEGMENTS = st.one_of(
-    _WORDS.map(lambda text: Text(text=text)), _NAMES.map(lambda name: Column(name=name)), _SLOTS
+    _WORDS.map(lambda text: Words(text=text)), _NAMES.map(lambda name: Column(name=name)), _SLOTS
 )
 
 
-def _write(segments: list[Segment]) -> str:
+def _write(segments: list[TemplateSegment]) -> str:
     return "".join(_write_segment(segment) for segment in segments)
 
 
-def _write_segment(segment: Segment) -> str:
+def _write_segment(segment: TemplateSegment) -> str:
     match segment:
         case Soft(num_tokens=num_tokens):
             return f"[soft:{num_tokens}]"
         case Column(name=name):
             return f"{{{name}}}"
-        case Text(text=text):
+        case Words(text=text):
             return text.replace("{", "{{").replace("}", "}}")
 
 
-def _alternate(segments: list[Segment]) -> list[Segment]:
-    """The segments without a text that follows another text."""
+def _alternate(segments: list[TemplateSegment]) -> list[TemplateSegment]:
+    """The segments without words that follow other words."""
     pairs = zip([Soft(num_tokens=1), *segments], segments, strict=False)
-    return [part for before, part in pairs if not (isinstance(before, Text) and isinstance(part, Text))]
+    return [part for before, part in pairs if not (isinstance(before, Words) and isinstance(part, Words))]
 
 
 @given(st.lists(_SEGMENTS).map(_alternate))
-def test_any_template_written_out_is_parsed_back(segments: list[Segment]) -> None:
+def test_parsing_a_written_template_gives_the_template(segments: list[TemplateSegment]) -> None:
     assert parse(_write(segments), key="k") == Template(segments=tuple(segments))
 
 
@@ -47,8 +49,8 @@ def test_any_template_written_out_is_parsed_back(segments: list[Segment]) -> Non
     st.lists(_SLOTS, max_size=2),
     st.lists(_SLOTS, min_size=1, max_size=2),
 )
-def test_composing_puts_the_task_where_the_input_stands(
-    inner: list[Segment], before: list[Segment], after: list[Segment]
+def test_composing_inserts_the_task_at_the_input(
+    inner: list[TemplateSegment], before: list[TemplateSegment], after: list[TemplateSegment]
 ) -> None:
     layout = _write([*before, Column(name="input"), *after])
     assert compose(layout, _write(inner)).segments == (*before, *inner, *after)
@@ -60,16 +62,16 @@ def test_virtual_tokens_are_the_sum_of_all_slots() -> None:
     assert template.columns == ("a", "b")
 
 
-def test_text_beside_the_input_joins_the_task_text() -> None:
+def test_words_beside_the_input_join_those_of_the_task() -> None:
     assert compose("Now: {input}", "Tweet {t} :").segments == (
-        Text(text="Now: Tweet "),
+        Words(text="Now: Tweet "),
         Column(name="t"),
-        Text(text=" :"),
+        Words(text=" :"),
     )
 
 
-def test_doubled_braces_and_other_brackets_are_text() -> None:
-    assert parse("{{a}} [b] [soft]", key="k").segments == (Text(text="{a} [b] [soft]"),)
+def test_doubled_braces_and_other_brackets_are_words() -> None:
+    assert parse("{{a}} [b] [soft]", key="k").segments == (Words(text="{a} [b] [soft]"),)
 
 
 @pytest.mark.parametrize(
@@ -88,15 +90,21 @@ def test_doubled_braces_and_other_brackets_are_text() -> None:
         ),
         ("{input}{input}", "{t} :", r"with 2 \{input\}"),
         ("{t}{input}", "{t} :", r"prompt\.layout uses column 't'; a layout knows only \{input\}"),
-        ("{input} ", "{t} :", r"prompt\.layout ends in whitespace \(' : '\); the label brings its own space"),
+        (
+            "{input} ",
+            "{t} :",
+            r"prompt\.layout ends in whitespace \(' : '\); a label starts with a space of its own",
+        ),
     ],
 )
-def test_a_bad_template_is_named_with_its_key(layout: str, task_template: str, message: str) -> None:
+def test_a_mistake_in_a_template_is_reported_with_its_key(
+    layout: str, task_template: str, message: str
+) -> None:
     with pytest.raises(TemplateError, match=message):
         compose(layout, task_template)
 
 
-def test_an_unknown_column_is_answered_with_the_columns_there_are() -> None:
+def test_an_unknown_column_is_reported_with_the_known_ones() -> None:
     message = (
         r"data\.task\.template uses column 'Tweet'; a\.csv has \['Label', 'Tweet text'\]\. Rename the column"
     )

@@ -25,9 +25,9 @@ def shown(settings: DictConfig) -> list[Token]:
 def test_a_prefix_and_the_words_all_rows_share_run_once_for_the_batch(quickstart: Compose) -> None:
     tokens = shown(quickstart("prompt.layout='[soft:3]{input}'"))
     real = [token for token in tokens if token.kind != "pad"]
-    assert [token.kind for token in real[:4]] == ["virtual"] * 3 + ["anchor"]
-    assert {token.run for token in real[:7]} == {"shared head"}
-    assert "".join(token.text for token in real if token.kind == "anchor").startswith("Tweet text :")
+    assert [token.kind for token in real[:4]] == ["virtual"] * 3 + ["template"]
+    assert {token.run for token in real[:7]} == {"shared prefix"}
+    assert "".join(token.text for token in real if token.kind == "template").startswith("Tweet text :")
     assert [token.run for token in tokens if token.kind == "pad"] == ["not run"] * tokens.index(real[0])
     assert [token.kind for token in real if token.run == "not run"] == ["label"]
 
@@ -36,7 +36,7 @@ def test_anchors_stand_among_virtual_tokens_and_text_ahead_of_them_is_kept(quick
     tokens = [token for token in shown(quickstart("prompt=p_tuning_anchored")) if token.kind != "pad"]
     kinds = Counter(token.kind for token in tokens)
     assert kinds["virtual"] == 20
-    assert "complaint ?" in "".join(token.text for token in tokens if token.kind == "anchor")
+    assert "complaint ?" in "".join(token.text for token in tokens if token.kind == "template")
     suffixed = [token for token in shown(quickstart("prompt=prompt_tuning_suffix")) if token.kind != "pad"]
     first_virtual = [token.kind for token in suffixed].index("virtual")
     assert {token.run for token in suffixed[:first_virtual]} == {"static context"}

@@ -1,4 +1,4 @@
-"""What every soft-prompt method owes, whatever it is: discovered from conf/prompt/*.yaml."""
+"""The contract of every soft-prompt method, discovered from conf/prompt/*.yaml."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tiny import batch_of, score_targets, tiny_lm
 
 TASK = "{Tweet text} :"
 METHODS = options("prompt")
-# What a method has no default for: the methods made of finished prompts get one here.
+# Settings without a default: paths of the finished prompts that some methods are made from.
 GIVEN: dict[str, list[str]] = {}
 
 
@@ -28,7 +28,7 @@ def lm() -> StreamLM:
 
 @pytest.fixture(scope="module", autouse=True)
 def finished(lm: StreamLM, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A run's folder with a prompt of 20 virtual tokens, shared x factors of rank 2."""
+    """A run's folder with a prompt of 20 virtual tokens: a shared prompt times factors of rank 2."""
     folder = tmp_path_factory.mktemp("run")
     factors = {
         "shared_PD": torch.randn(20, lm.spec.hidden_size),
@@ -71,7 +71,7 @@ def test_parameters_and_bank_are_fp32(lm: StreamLM, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_parameter_learns(lm: StreamLM, method: str) -> None:
+def test_every_parameter_receives_a_gradient(lm: StreamLM, method: str) -> None:
     prompt = make(lm, method)
     virtual = [-1 - k for k in range(num_virtual_tokens(method))]
     batch = batch_of([[*virtual, 5, 6], [*virtual, 5, 9, 8]], ((20, 21), (22,)), targets=[0, 1])
@@ -81,7 +81,7 @@ def test_every_parameter_learns(lm: StreamLM, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_gives_the_same_start_and_another_seed_another(lm: StreamLM, method: str) -> None:
+def test_the_initial_prompt_depends_on_the_seed_alone(lm: StreamLM, method: str) -> None:
     def start(seed: int) -> list[torch.Tensor]:
         torch.manual_seed(seed + 17)  # the global generator must not matter
         return [p.detach() for p in make(lm, method, f"seed={seed}", *RANDOM.get(method, [])).parameters()]
@@ -91,7 +91,7 @@ def test_the_same_seed_gives_the_same_start_and_another_seed_another(lm: StreamL
     assert not first or any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-# Methods that start from a text start the same whatever the seed.
+# Methods that start from a text do not depend on the seed.
 RANDOM = {
     method: ["prompt/initialiser=random_normal"]
     for method in ("prompt_tuning", "prompt_tuning_suffix", "prefix_tuning", "multitask")
@@ -99,7 +99,7 @@ RANDOM = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_shipped_prompt_comes_back_to_the_bit(lm: StreamLM, method: str, tmp_path: Path) -> None:
+def test_a_saved_prompt_is_read_back_to_the_bit(lm: StreamLM, method: str, tmp_path: Path) -> None:
     bank = make(lm, method)().detach()
     (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": "tiny"}))
     back, metadata = load_bank(tmp_path / "prompt.safetensors")
@@ -108,7 +108,7 @@ def test_the_shipped_prompt_comes_back_to_the_bit(lm: StreamLM, method: str, tmp
     assert all(torch.equal(back.tensors()[name], tensor) for name, tensor in bank.tensors().items())
 
 
-def test_words_and_finished_prompts_alone_have_nothing_to_learn(lm: StreamLM) -> None:
+def test_only_words_and_finished_prompts_have_no_parameters(lm: StreamLM) -> None:
     fixed = ["ensemble", "hard_prompt", "saved"]
     assert [m for m in METHODS if not list(make(lm, m).parameters())] == fixed
     assert make(lm, "hard_prompt")() == PromptBank()

@@ -1,4 +1,4 @@
-"""Where prompts start, against the embedding table itself."""
+"""Initial values of prompts, compared with the embedding table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vectors(initialiser: Initialiser, *, num_tokens: int, spec: BackboneSpec = S
     return initialiser.vectors(spec, num_tokens=num_tokens, width=spec.hidden_size, generator=generator)
 
 
-def test_text_is_repeated_or_cut_to_the_prompts_length() -> None:
+def test_a_text_is_repeated_or_truncated_to_the_prompts_length() -> None:
     table = SPEC.embedding_VD
     assert torch.equal(vectors(Text(text="w7 w8"), num_tokens=5), table[[7, 8, 7, 8, 7]])
     assert torch.equal(vectors(Text(text="w7 w8 w9"), num_tokens=2), table[[7, 8]])
@@ -51,14 +51,14 @@ def test_sampled_vocabulary_stays_within_the_top() -> None:
     assert words == set(range(5))
 
 
-def test_random_starts_have_the_spread_they_are_given() -> None:
+def test_random_initialisers_have_the_given_spread() -> None:
     assert vectors(RandomNormal(std=0.1), num_tokens=2000).std() == pytest.approx(0.1, rel=0.02)
     uniform = vectors(RandomUniform(limit=0.5), num_tokens=2000)
     assert uniform.abs().max() <= 0.5
     assert uniform.std() == pytest.approx(0.5 / 3**0.5, rel=0.02)
 
 
-def test_word_embeddings_cannot_start_keys_and_values() -> None:
+def test_word_embeddings_cannot_initialise_keys_and_values() -> None:
     with pytest.raises(ConfigError, match=rf"word embeddings of {HIDDEN} numbers.*random_normal"):
         PrefixTuning(
             spec=SPEC,
@@ -67,6 +67,11 @@ def test_word_embeddings_cannot_start_keys_and_values() -> None:
             initialiser=Text(text="w7"),
             through_backbone=False,
         )
+
+
+def test_an_empty_part_of_the_vocabulary_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"prompt\.initialiser\.top is 0; set it to 1 or more"):
+        vectors(SampledVocabulary(top=0), num_tokens=3)
 
 
 def test_an_empty_text_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Multitask prompts: where they start, what they hold, and what a target takes over."""
+"""Multitask prompts: initial values, parameters, and what a target task takes from them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def source(lm: StreamLM, *overrides: str) -> MultitaskPrompt:
 
 
 def trained(lm: StreamLM, folder: Path, *overrides: str) -> MultitaskPrompt:
-    """A source prompt that has moved, on disk as a run leaves it."""
+    """A source prompt with changed parameters, saved as a run saves it."""
     prompt = source(lm, *overrides)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def trained(lm: StreamLM, folder: Path, *overrides: str) -> MultitaskPrompt:
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_every_task_starts_from_the_initialiser_itself(lm: StreamLM, rank: int) -> None:
+def test_every_task_starts_from_the_initialiser(lm: StreamLM, rank: int) -> None:
     plain = make(lm, "prompt=prompt_tuning")().embeddings_TPD
     bank_TPD = source(lm, f"prompt.method.rank={rank}")().embeddings_TPD
     assert plain is not None
@@ -58,7 +58,7 @@ def test_every_task_starts_from_the_initialiser_itself(lm: StreamLM, rank: int) 
 
 
 @pytest.mark.parametrize("rank", [1, 3])
-def test_parameters_are_the_closed_form(lm: StreamLM, rank: int) -> None:
+def test_the_number_of_parameters_is_the_closed_form(lm: StreamLM, rank: int) -> None:
     """P D shared, and r (P + D) for each task."""
     count = sum(p.numel() for p in source(lm, f"prompt.method.rank={rank}").parameters())
     assert count == 4 * HIDDEN + 3 * rank * (4 + HIDDEN)
@@ -73,7 +73,7 @@ def test_the_prompt_is_equation_one(lm: StreamLM, tmp_path: Path) -> None:
         assert torch.allclose(bank_TPD[task], prompt.shared_PD * outer_PD)
 
 
-def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: StreamLM) -> None:
+def test_tasks_and_shared_prompt_have_their_own_learning_rates(lm: StreamLM) -> None:
     prompt = source(lm, "prompt.method.task_learning_rate=0.4")
     optimizer = torch.optim.AdamW(prompt.parameter_groups(), lr=0.3)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -87,7 +87,7 @@ def test_tasks_and_shared_prompt_learn_at_their_own_rates(lm: StreamLM) -> None:
     } == {0.3}
 
 
-def test_factors_and_bank_come_back_from_one_file(lm: StreamLM, tmp_path: Path) -> None:
+def test_factors_and_bank_are_read_from_one_file(lm: StreamLM, tmp_path: Path) -> None:
     prompt = trained(lm, tmp_path)
     factors = load_extra_state(tmp_path / "prompt.safetensors")
     assert factors.keys() == prompt.extra_state().keys()
@@ -118,7 +118,7 @@ def test_a_source_that_does_not_fit_is_refused(lm: StreamLM, tmp_path: Path) -> 
     (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": lm.spec.name}))
     with pytest.raises(ConfigError, match="holds no shared prompt"):
         make(lm, *target)
-    with pytest.raises(ConfigError, match="rank 1 at least"):
+    with pytest.raises(ConfigError, match=r"rank is 0; set it to 1 or more"):
         source(lm, "prompt.method.rank=0")
     with pytest.raises(ConfigError, match="choose average or fresh"):
         make(lm, *target, "prompt.method.start=mean")

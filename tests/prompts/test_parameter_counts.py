@@ -1,4 +1,4 @@
-"""Exact parameter counts on a bloomz-560m that has shapes but no weights (closed forms in the ids)."""
+"""Exact parameter counts on a bloomz-560m with shapes but no weights."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_projected_prefix_tuning_trains_its_mlp(bloomz_560m: BackboneSpec) -> No
     assert count(prompt) == 51_450_880
 
 
-def test_the_printed_line_is_the_specifications_word_for_word(bloomz_560m: BackboneSpec) -> None:
+def test_the_printed_line_has_the_format_of_peft(bloomz_560m: BackboneSpec) -> None:
     prompt = PTuningMLP(
         spec=bloomz_560m, num_virtual_tokens=20, generator=seed(), initialiser=START, hidden_size=128
     )

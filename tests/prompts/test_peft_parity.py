@@ -1,7 +1,7 @@
-"""Same weights, same rows: PEFT's logits, loss and prompt gradients are ours.
+"""On the same weights and rows, logits, loss and prompt gradients equal PEFT's.
 
-PEFT is exact under left padding on BLOOM alone; on Llama types it drops position ids, so there
-the rows are of equal length.
+Under left padding PEFT is exact only on BLOOM; on Llama it drops position ids, so rows there have the
+same length.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ROWS_AND_TARGETS = {"bloom": (RAGGED, [0, 1, 0]), "llama": (EQUAL, [0, 0, 0])}
 
 @dataclass(frozen=True)
 class Method:
-    """PEFT's config and our prompt, and which of their parameters are the same."""
+    """PEFT's config, our prompt, and the names of the same parameters in both."""
 
     theirs: Callable[[], PromptLearningConfig]
     ours: Callable[[BackboneSpec], SoftPrompt]
@@ -117,7 +117,7 @@ METHODS = {
 
 @dataclass
 class Pair:
-    """One model twice: wrapped by PEFT, and frozen under our prompt with PEFT's weights."""
+    """One model twice: wrapped by PEFT, and frozen with our prompt that has PEFT's weights."""
 
     theirs: PeftModel
     lm: Backbone
@@ -134,10 +134,12 @@ class Pair:
         ids = torch.tensor([[3] * (width - len(row)) + row for row in self.full_rows()])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in self.full_rows()])
         labels = torch.full_like(ids, -100)
-        for at, label in enumerate(self.own_labels()):
+        for at, label in enumerate(self.target_labels()):
             labels[at, -len(label) :] = torch.tensor(label)
         output = self.theirs(input_ids=ids, attention_mask=mask, labels=labels)
-        predicting = [output.logits[at, -len(label) - 1 : -1] for at, label in enumerate(self.own_labels())]
+        predicting = [
+            output.logits[at, -len(label) - 1 : -1] for at, label in enumerate(self.target_labels())
+        ]
         return torch.cat(predicting), output.loss
 
     def our_output(self) -> tuple[Tensor, Tensor]:
@@ -147,15 +149,15 @@ class Pair:
         loss = LanguageModelLoss()(self.lm, bank, self.batch, Scoring(per_token=False))
         return logits, loss.mean
 
-    def own_labels(self) -> list[tuple[int, ...]]:
+    def target_labels(self) -> list[tuple[int, ...]]:
         return [CHOICES[target] for target in self.batch.target_B.tolist()]
 
     def full_rows(self) -> list[list[int]]:
         rows = [row[TOKENS:] for row in _rows(self.batch)]
-        return [row + list(label) for row, label in zip(rows, self.own_labels(), strict=True)]
+        return [row + list(label) for row, label in zip(rows, self.target_labels(), strict=True)]
 
     def gradients(self) -> list[tuple[Tensor, Tensor]]:
-        """Theirs and ours, parameter by parameter."""
+        """PEFT's gradient and ours of each parameter."""
         theirs, ours = dict(self.encoder.named_parameters()), dict(self.prompt.named_parameters())
         if isinstance(self.prompt, PrefixTuning):
             flat = theirs["embedding.weight"].grad

@@ -1,6 +1,6 @@
-"""What everything above asks of a frozen language model, whichever engine runs it.
+"""The interface of a frozen language model, whichever engine runs it.
 
-Nothing here trains: the weights take no gradient, the model stays in eval mode and in its own
+Nothing here trains: the weights take no gradient, and the model stays in eval mode and in its own
 dtype. Prompts, scores and losses are fp32.
 """
 
@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from torch.utils.checkpoint import checkpoint, noop_context_fn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softcue.backbone.attention import AttentionHook
 from softcue.backbone.scoring import TargetScores, TargetStates, edge_log_probs, gather_paths
@@ -23,9 +28,9 @@ Engine = Literal["stream", "plain"]
 
 
 class Backbone(ABC):
-    """A frozen causal language model that scores what may follow rows with virtual tokens.
+    """A frozen causal language model that scores labels after rows with virtual tokens.
 
-    Deliberately no `nn.Module`: what holds it neither saves nor trains it.
+    It is no `nn.Module`, so that a module that holds it neither saves nor trains it.
     """
 
     engine: ClassVar[Engine]
@@ -37,12 +42,12 @@ class Backbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return cast(torch.device, self.model.device)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are kept in."""
+        """The dtype of the weights."""
         return cast(torch.dtype, self.model.dtype)
 
     def to(self, device: torch.device | str) -> Self:
@@ -53,20 +58,20 @@ class Backbone(ABC):
     @property
     @abstractmethod
     def takes_padded_rows(self) -> bool:
-        """Whether batches come with their rows padded, by the collator."""
+        """Whether the collator has to pad batches for this backbone."""
 
     def score(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetScores:
         """Log-likelihood of each row's choices after that row: one pass through the frozen model."""
         return self.read_scores(self.states(bank, batch, choices))
 
     def read_scores(self, states: TargetStates) -> TargetScores:
-        """The log-likelihoods that final states give the choices they were run for."""
+        """The log-likelihood of each choice, from the final states that predict its tokens."""
         edges_E = edge_log_probs(states.hidden_MD, states.tries, self.logits, vocab_size=self.spec.vocab_size)
         return gather_paths(edges_E, states.tries)
 
     @abstractmethod
     def states(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetStates:
-        """Final hidden states wherever a token of each row's choices is predicted."""
+        """Final hidden states at the positions that predict the tokens of each row's choices."""
 
     @abstractmethod
     def logits(self, hidden_MD: Tensor) -> Tensor:
@@ -74,26 +79,26 @@ class Backbone(ABC):
 
     @abstractmethod
     def key_values(self, embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [L, H, P, K] that embeddings leave in every layer, run from position 0."""
+        """Keys and values [L, H, P, K] of embeddings in every layer, run from position 0."""
 
     @abstractmethod
     def run_with_hook(self, row: Ids, bank: PromptBank, hook: AttentionHook) -> None:
-        """Run one row alone, in a bank of one prompt, and show `hook` the attention of every layer.
+        """Run one row alone, with a bank of one prompt, and call `hook` with the attention of each layer.
 
         Keys are those of the prompt's prefix, if it has one, then those of the row's tokens.
         """
 
     @abstractmethod
     def checkpoint_gradients(self) -> None:
-        """Keep one activation a layer for the backward pass and recompute the rest there."""
+        """Keep one activation per layer for the backward pass and recompute the others there."""
 
     @abstractmethod
     def limit_cache(self, budget_gb: float) -> None:
-        """Keep at most this many gigabytes (10^9 bytes) of what does not change between steps."""
+        """Keep at most this many gigabytes (10^9 bytes) of results that do not change between steps."""
 
 
 def embedding_of(model: PreTrainedModel, *, scale: float = 1.0) -> Callable[[Tensor], Tensor]:
-    """Ids [N] to embeddings [N, D], `scale` times what the model's own embedding module gives."""
+    """Ids [N] to embeddings [N, D], `scale` times the output of the model's own embedding module."""
     table = model.get_input_embeddings()
 
     def embed(ids_N: Tensor) -> Tensor:
@@ -104,56 +109,75 @@ def embedding_of(model: PreTrainedModel, *, scale: float = 1.0) -> Callable[[Ten
     return embed
 
 
-def prompts_of(batch: Batch, bank: PromptBank) -> list[int]:
-    """Which prompt of the bank each row uses; a bank of one prompt serves all rows."""
+def row_prompts(batch: Batch, bank: PromptBank) -> list[int]:
+    """The prompt of the bank that each row uses; all rows use the only prompt of a bank of one."""
     return [0] * len(batch) if bank.num_prompts == 1 else cast(list[int], batch.prompt_B.tolist())
 
 
 def check_prefixes(rows: Sequence[Ids], prefix_lengths: Sequence[int]) -> None:
-    """A row whose prompt is keys and values begins with its virtual tokens and has no others."""
+    """Assert that rows with key-value prompts begin with their virtual tokens and have no others."""
     for row, length in zip(rows, prefix_lengths, strict=True):
         assert row[:length] == tuple(-1 - k for k in range(length))
         assert not length or min(row[length:]) >= 0
 
 
-def describe(
+def checkpoint_layers(
     model: PreTrainedModel,
+    context_fn: Callable[
+        [], tuple[AbstractContextManager[None], AbstractContextManager[None]]
+    ] = noop_context_fn,
+) -> None:
+    """Recompute each layer in the backward pass; `context_fn` gives the contexts of both runs."""
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.forward = partial(_recompute, module.forward, context_fn)
+
+
+def _recompute(
+    forward: Callable[..., object], context_fn: Callable[..., object], *arguments: object, **named: object
+) -> object:
+    # A layer that runs twice would add its keys to a cache twice.
+    if not torch.is_grad_enabled() or named.get("past_key_values") is not None:
+        return forward(*arguments, **named)
+    return checkpoint(partial(forward, **named), *arguments, use_reentrant=False, context_fn=context_fn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyValueSizes:
+    """The shape of the keys and values that a model keeps of one token; zeros if it keeps none."""
+
+    num_layers: int = 0
+    num_heads: int = 0
+    key_size: int = 0
+    value_size: int = 0
+
+
+def make_spec(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
     *,
     name: str,
-    tokenizer: PreTrainedTokenizerFast,
     embed: Callable[[Tensor], Tensor],
     key_values: Callable[[Tensor], tuple[Tensor, Tensor]],
-    num_layers: int,
-    num_kv_heads: int,
-    head_size: int,
-    value_size: int,
+    sizes: KeyValueSizes,
+    max_positions: int,
     prefix_refusal: str | None = None,
-    max_positions: int | None = None,
 ) -> BackboneSpec:
-    """What a soft-prompt method may know of a model; sizes of keys and values as a forward left them."""
-    config = model.config.get_text_config(decoder=True)
-    table = model.get_input_embeddings()
-    words = RowTokenizer(tokenizer)
-    (vocab_size, width) = cast(Tensor, table.weight).shape
+    """The facts about a model that soft-prompt methods use."""
+    rows = RowTokenizer(tokenizer)
+    vocab_size, width = cast(Tensor, model.get_input_embeddings().weight).shape
     return BackboneSpec(
         name=name,
         hidden_size=width,
-        num_layers=num_layers,
-        num_kv_heads=num_kv_heads,
-        head_size=head_size,
-        value_size=value_size,
-        max_positions=longest_row(config) if max_positions is None else max_positions,
+        num_layers=sizes.num_layers,
+        num_kv_heads=sizes.num_heads,
+        head_size=sizes.key_size,
+        value_size=sizes.value_size,
+        max_positions=max_positions,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         vocab_size=vocab_size,
         embed=embed,
-        tokenize=lambda text: words.text(text).ids,
+        tokenize=lambda text: rows.text(text).ids,
         key_values=key_values,
         prefix_refusal=prefix_refusal,
     )
-
-
-def longest_row(config: PreTrainedConfig) -> int:
-    """Positions that the model can tell apart; ALiBi models name their training length seq_length."""
-    names = ("max_position_embeddings", "n_positions", "seq_length")
-    limits = [getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)]
-    return next(iter(limits), 2048)

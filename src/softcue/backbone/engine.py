@@ -1,4 +1,4 @@
-"""Which engine runs a loaded model, and why."""
+"""The choice of an engine for a loaded model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from softcue.backbone import families, verify
 from softcue.backbone.base import Backbone
 from softcue.backbone.plain_lm import PlainLM
-from softcue.backbone.probes import described, is_quantised
+from softcue.backbone.probes import describe_error, in_dtype, is_quantised
 from softcue.backbone.stream_lm import StreamLM
 from softcue.errors import BackboneError
 
@@ -27,35 +27,35 @@ log = logging.getLogger(__name__)
 def make_backbone(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, name: str, engine: str
 ) -> Backbone:
-    """A loaded model on the engine that is asked for, or on the fastest that gives its own results.
+    """Put a loaded model on an engine; `auto` takes the stream if it gives the model's own results.
 
     Raises:
-        BackboneError: the engine asked for, or under `auto` neither, can run it.
+        BackboneError: the chosen engine, or under `auto` neither, can run it.
     """
     if engine not in get_args(EngineSetting):
         raise BackboneError(f"backbone.engine={engine}; choose {', '.join(get_args(EngineSetting))}.")
     if engine == "plain":
-        return _chosen(PlainLM(model, tokenizer, name=name), "as backbone.engine says")
+        return _report(PlainLM(model, tokenizer, name=name), "backbone.engine=plain")
     if families.is_verified(model) and not is_quantised(model):
         stream = StreamLM(model, tokenizer, name=name)
         if stream.spec.max_positions >= verify.LONGEST_ROW:
-            return _chosen(stream, "a family that softcue's tests verify")
+            return _report(stream, "softcue's tests verify this family")
         stream.undo()
     plain = PlainLM(model, tokenizer, name=name)
     log.info("%s (%s) is compared with its own forward", name, type(model).__name__)
     try:
-        return _chosen(_verified_stream(plain, name=name), "it gives what the model's own forward gives")
+        return _report(_verified_stream(plain, name=name), "it gives the results of the model's own forward")
     except BackboneError as refusal:
         if engine == "stream":
             raise BackboneError(
                 f"backbone.engine=stream cannot run {type(model).__name__}: {refusal}. "
                 "Use backbone.engine=auto or plain."
             ) from refusal
-        return _chosen(plain, str(refusal))
+        return _report(plain, str(refusal))
 
 
-def _chosen(lm: Backbone, why: str) -> Backbone:
-    log.info("%s (%s) runs on the %s engine: %s", lm.spec.name, type(lm.model).__name__, lm.engine, why)
+def _report(lm: Backbone, reason: str) -> Backbone:
+    log.info("%s (%s) runs on the %s engine: %s", lm.spec.name, type(lm.model).__name__, lm.engine, reason)
     return lm
 
 
@@ -63,16 +63,16 @@ def _verified_stream(plain: PlainLM, *, name: str) -> StreamLM:
     """The model on the stream engine, compared with its untouched forward.
 
     Raises:
-        BackboneError: why it cannot be; the model is untouched then.
+        BackboneError: the stream cannot run the model, which is then unchanged.
     """
-    model, in_full = plain.model, plain.dtype == torch.float32
+    model, is_fp32 = plain.model, plain.dtype == torch.float32
     if is_quantised(model):
         raise BackboneError("its weights are quantised")
     families.expect_reachable(model)
     exact = verify.reference(plain)
-    own = None if in_full else verify.results(plain, exact.cases)
+    own = None if is_fp32 else verify.results(plain, exact.cases)
     compared = partial(_compared_stream, plain, exact=exact, own=own, name=name)
-    if in_full:
+    if is_fp32:
         return compared(fp32_sums=True)
     with suppress(BackboneError):
         return compared(fp32_sums=True)
@@ -87,7 +87,7 @@ def _compared_stream(
         stream = StreamLM(plain.model, plain.tokenizer, name=name, fp32_sums=fp32_sums)
         if stream.spec.max_positions < verify.LONGEST_ROW:
             raise BackboneError(f"rows would be limited to {stream.spec.max_positions} tokens")
-        with verify.in_dtype(plain.model, exact.dtype):
+        with in_dtype(plain.model, exact.dtype):
             verify.expect_equal(verify.results(stream, exact.cases), exact)
         if own is not None:
             verify.expect_as_close(verify.results(stream, exact.cases), own, exact.results)
@@ -96,7 +96,7 @@ def _compared_stream(
             stream.undo()
         if isinstance(error, BackboneError):
             raise
-        # Whatever an unknown family raises under the plan, its own forward still runs.
-        raise BackboneError(f"the stream fails with {described(error)}") from error
+        # An unknown family may raise anything under a plan; its own forward still runs.
+        raise BackboneError(f"the stream fails with {describe_error(error)}") from error
     stream.spec = replace(stream.spec, prefix_refusal=plain.spec.prefix_refusal)
     return stream

@@ -1,8 +1,8 @@
-"""What a model family needs before it can run streams: every particularity in one place.
+"""What a model family needs before it can run streams: all family-specific code in one place.
 
-A family reaches the plan through transformers' attention interface, or, as BLOOM, by an attention
-block of ours. Whatever is replaced computes the same function of the same weights. Only modules of
-exactly the named types are replaced: a subclass has a forward of its own.
+A family follows the plan through transformers' attention interface or, as BLOOM, through a replaced
+attention block. Each replacement computes the same function of the same weights. Only modules of
+exactly the named types are replaced: a subclass may compute something else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from transformers.models.bloom.modeling_bloom import (
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaRMSNorm
 
 from softcue.backbone.attention import NAME, attend, output_positions
-from softcue.backbone.frozen_layers import frozen_layer_norm, frozen_linear, frozen_rms_norm, wide_layer_norm
+from softcue.backbone.frozen_layers import frozen_layer_norm, frozen_linear, frozen_rms_norm, layer_norm_fp32
 from softcue.errors import BackboneError
 
 AttentionInterface.register(NAME, attend)
@@ -43,8 +43,8 @@ VERIFIED = {
     "qwen3": "Qwen3ForCausalLM",
     "smollm3": "SmolLM3ForCausalLM",
 }
-"""Families, by model type and class, whose plan our tests compare with an oracle; others are compared
-with their own forward when they are loaded."""
+"""Families, by model type and class, whose plan the tests compare with an oracle; models of other
+families are compared with their own forward when they are loaded."""
 
 REPLACED: dict[type[nn.Module], Callable[..., object]] = {
     nn.Linear: frozen_linear,
@@ -54,63 +54,62 @@ REPLACED: dict[type[nn.Module], Callable[..., object]] = {
 
 
 class Patch:
-    """Replaced forwards of a model's modules, which `undo` gives back."""
+    """Replaced forwards of a model's modules; `undo` restores the original ones."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
         self._attention = str(model.config._attn_implementation)
-        self._modules: list[nn.Module] = []
+        self._before: list[tuple[nn.Module, object]] = []
 
     def replace(self, module: nn.Module, forward: Callable[..., object]) -> None:
-        """Let one module, not its class, run `forward(module, ...)` in place of its own."""
-        if "forward" in vars(module) and module not in self._modules:
-            return  # someone else's replacement, such as a hook that moves weights to their device
+        """Let this module, not its class, run `forward(module, ...)` in place of its own."""
+        self._before.append((module, vars(module).get("forward")))
         vars(module)["forward"] = MethodType(forward, module)
-        self._modules.append(module)
 
     def undo(self) -> None:
-        """Make the model what it was."""
-        for module in self._modules:
-            vars(module).pop("forward", None)
-        self._modules.clear()
+        """Restore the model as it was."""
+        for module, forward in reversed(self._before):
+            _set_forward(module, forward)
+        self._before.clear()
         if self.model.config._attn_implementation != self._attention:
             self.model.set_attn_implementation(self._attention)
 
 
 def expect_reachable(model: PreTrainedModel) -> None:
-    """Refuse a model whose attention the plan cannot reach.
+    """Refuse a model whose attention cannot follow a plan.
 
     Raises:
-        BackboneError: why it cannot.
+        BackboneError: the model's attention or its layers cannot be reached.
     """
     if not isinstance(model, BloomForCausalLM) and not model._supports_attention_backend:
         raise BackboneError("it does not use transformers' attention interface")
     if layers_of(model) is model:
-        raise BackboneError("its language-model head is not apart from its layers")
+        raise BackboneError("its language-model head is not separate from its layers")
 
 
-def patch(model: PreTrainedModel) -> Patch:
-    """Let the model's layers follow the plan of the stream that runs.
+def patch_model(model: PreTrainedModel) -> Patch:
+    """Let the model's layers follow the plan of the stream that is running.
 
     Raises:
         BackboneError: its attention cannot be reached.
     """
     expect_reachable(model)
     made = Patch(model)
+    if type(model) is not BloomForCausalLM:
+        model.set_attn_implementation(NAME)
     for module in model.modules():
-        if type(module) in REPLACED:
+        # An instance with a forward of its own has a hook, such as one that loads weights when needed.
+        if type(module) in REPLACED and "forward" not in vars(module):
             made.replace(module, REPLACED[type(module)])
     if type(model) is BloomForCausalLM:
         _patch_bloom(model, made)
-    else:
-        model.set_attn_implementation(NAME)
     if type(model) is LlamaForCausalLM:
         made.replace(cast(LlamaDecoderLayer, model.model.layers[-1]), _last_llama_layer)
     return made
 
 
 def keep_differentiable(model: PreTrainedModel) -> None:
-    """Keep quantised layers that rewrite their weights for inference from doing so.
+    """Prevent quantised layers from rewriting their weights for inference.
 
     In eval mode bitsandbytes packs 4-bit weights in the first pass without gradients, on some
     processors, and from then on no gradient reaches the layer's input. It computes the same in training mode.
@@ -121,7 +120,7 @@ def keep_differentiable(model: PreTrainedModel) -> None:
 
 
 def is_verified(model: PreTrainedModel) -> bool:
-    """Whether this is a verified family as our tests know it: other configs may share its class."""
+    """Whether the tests verify this model's family under its settings."""
     config = model.config
     options = ("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn")
     if any(getattr(config, option, False) for option in options):
@@ -131,7 +130,7 @@ def is_verified(model: PreTrainedModel) -> bool:
 
 
 def selects_outputs_early(model: PreTrainedModel) -> bool:
-    """Whether the last layer already returns only the states that are read."""
+    """Whether the last layer already returns only the final states that are needed."""
     return type(model) in (BloomForCausalLM, LlamaForCausalLM)
 
 
@@ -143,18 +142,18 @@ def alibi_slopes(model: PreTrainedModel) -> Tensor | None:
 
 
 def position_arguments(model: PreTrainedModel, positions_N: Tensor) -> dict[str, Tensor]:
-    """How the family is told its tokens' positions; BLOOM has none but its bias, which the plan carries."""
+    """The arguments that pass positions to the model; none for BLOOM, whose bias comes from the plan."""
     return {} if isinstance(model, BloomForCausalLM) else {"position_ids": positions_N[None]}
 
 
 def layers_of(model: PreTrainedModel) -> nn.Module:
-    """The part of a model that makes the final states of its head; maybe the model itself."""
+    """The part of a model that computes the input of its head; may be the model itself."""
     decoder = cast(nn.Module, model.get_decoder())
     return model.base_model if decoder is model else decoder
 
 
-class _Given(dict[str, Any]):
-    """A base model's output that holds final states and nothing else."""
+class _FinalStates(dict[str, Any]):
+    """A base model's output that holds final states only."""
 
     def __getattr__(self, name: str) -> Any:
         return self.get(name)
@@ -164,17 +163,23 @@ class _Given(dict[str, Any]):
 
 
 @contextmanager
-def final_states_given(model: PreTrainedModel, hidden_1MD: Tensor) -> Iterator[None]:
-    """While this is open, the model's own head gets these states, whatever the model is asked to run."""
+def replace_final_states(model: PreTrainedModel, hidden_1MD: Tensor) -> Iterator[None]:
+    """Give the model's head these states inside this context, whatever input the model runs on."""
     base = layers_of(model)
     before = vars(base).get("forward")
-    vars(base)["forward"] = lambda *_, **__: _Given(last_hidden_state=hidden_1MD)
+    vars(base)["forward"] = lambda *_, **__: _FinalStates(last_hidden_state=hidden_1MD)
     try:
         yield
     finally:
-        del vars(base)["forward"]
-        if before is not None:
-            vars(base)["forward"] = before
+        _set_forward(base, before)
+
+
+def _set_forward(module: nn.Module, forward: object) -> None:
+    """Set an instance's forward; None removes it, so that its class's applies."""
+    if forward is None:
+        del vars(module)["forward"]
+    else:
+        vars(module)["forward"] = forward
 
 
 def _patch_bloom(model: BloomForCausalLM, made: Patch) -> None:
@@ -184,7 +189,7 @@ def _patch_bloom(model: BloomForCausalLM, made: Patch) -> None:
         if type(module) is BloomGelu:
             # The same formula in one kernel instead of a dozen products.
             made.replace(module, _gelu)
-    made.replace(model.transformer.word_embeddings_layernorm, wide_layer_norm)
+    made.replace(model.transformer.word_embeddings_layernorm, layer_norm_fp32)
     last = cast(BloomAttention, model.transformer.h[-1].self_attention)
     made.replace(last, _last_bloom_attention)
 
@@ -204,13 +209,13 @@ def _bloom_attention(
 def _last_bloom_attention(
     module: BloomAttention, hidden_states: Tensor, residual: Tensor, *_: object, **__: object
 ) -> tuple[Tensor, None]:
-    """What follows the last attention concerns only the places that are read."""
+    """The last attention, for the positions whose final states are needed."""
     output_1ND, _weights = _bloom_attention(module, hidden_states, residual)
     return output_1ND.index_select(1, output_positions()), None
 
 
 def _last_llama_layer(layer: LlamaDecoderLayer, hidden_states: Tensor, **named: object) -> Tensor:
-    """What follows the last attention concerns only the places that are read."""
+    """The last layer, which after its attention computes only the positions that are needed."""
     attended_1ND, _weights = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **named)
-    read_1MD = (hidden_states + attended_1ND).index_select(1, output_positions())
-    return cast(Tensor, read_1MD + layer.mlp(layer.post_attention_layernorm(read_1MD)))
+    output_1MD = (hidden_states + attended_1ND).index_select(1, output_positions())
+    return cast(Tensor, output_1MD + layer.mlp(layer.post_attention_layernorm(output_1MD)))

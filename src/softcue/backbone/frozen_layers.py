@@ -1,7 +1,7 @@
-"""Layers whose weights never train, in fewer passes over memory than the general ones take.
+"""Frozen layers in fewer passes over memory than the general ones take.
 
-Each computes what the layer it stands in for computes, keeps for the backward pass only what the
-gradient of its input needs, and gives weights no gradient.
+Each computes what the layer it replaces computes, keeps for the backward pass only what the gradient of
+its input needs, and gives weights no gradient.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-# oneDNN keeps code for every shape it has multiplied, 1024 by default. Streams have a new length in
-# every step, so that would grow by hundreds of megabytes; one step needs about twenty. Read at first use.
+# oneDNN keeps compiled code for every shape it has multiplied, 1024 by default. Streams have a new length
+# in every step, so this would grow by hundreds of megabytes; one step needs about twenty. oneDNN reads the
+# variable at its first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
 
 
 def frozen_linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """`nn.Linear.forward`, [..., in] to [..., out] in the weight's dtype: in float32 on a CPU, by oneDNN.
+    """`nn.Linear.forward`, [..., in] to [..., out] in the weight's dtype; float32 on a CPU runs on oneDNN.
 
-    PyTorch hands float32 products on a CPU to MKL, which on AMD's processors stays below the
-    vector width they have; oneDNN, in the same wheel, uses all of it and packs no weights.
+    PyTorch runs float32 products on a CPU with MKL, which does not use the full vector width of AMD's
+    processors. oneDNN, in the same wheel, does, and needs no packed copy of the weights: 191 GFLOP/s
+    instead of 139 on the machine of experiments/speed/table.md.
     """
     # Without weights (on "meta", where parameters are counted) nothing is cast.
     if x.is_meta or not torch.is_autocast_enabled(x.device.type):
@@ -41,11 +43,11 @@ def frozen_rms_norm(module: LlamaRMSNorm, x_ND: Tensor) -> Tensor:
 
 def frozen_layer_norm(module: nn.LayerNorm, x_ND: Tensor) -> Tensor:
     """`nn.LayerNorm.forward` [..., D], in fp32, to the weight's dtype."""
-    return wide_layer_norm(module, x_ND).to(module.weight.dtype)
+    return layer_norm_fp32(module, x_ND).to(module.weight.dtype)
 
 
-def wide_layer_norm(module: nn.LayerNorm, x_ND: Tensor) -> Tensor:
-    """`nn.LayerNorm.forward` [..., D], in fp32 and left so."""
+def layer_norm_fp32(module: nn.LayerNorm, x_ND: Tensor) -> Tensor:
+    """`nn.LayerNorm.forward` [..., D], in fp32, with an fp32 result."""
     bias = cast(Tensor | None, module.bias)
     return layer_norm(
         x_ND.float(),
@@ -74,11 +76,11 @@ class _Product(torch.autograd.Function):
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_ND: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
-        wide_ND = x_ND.float()
-        scale_N1 = wide_ND.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+        x32_ND = x_ND.float()
+        scale_N1 = x32_ND.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x_ND, scale_N1)
         ctx.weight_D = weight_D
-        return (wide_ND * scale_N1 * weight_D).to(weight_D.dtype)
+        return (x32_ND * scale_N1 * weight_D).to(weight_D.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -90,6 +92,6 @@ class _RMSNorm(torch.autograd.Function):
         return gradient_ND.to(x_ND.dtype), None, None
 
 
-# What torch leaves untyped, with its types.
+# torch does not type `apply`.
 _product: Callable[[Tensor, Tensor, Tensor | None], Tensor] = _Product.apply
 _rms_norm: Callable[[Tensor, Tensor, float], Tensor] = _RMSNorm.apply

@@ -1,4 +1,4 @@
-"""Classes as a trie of their label tokens, and what final states say of them.
+"""Classes as a trie of their label tokens, and their likelihoods from final hidden states.
 
 In the stream engine a row's context runs once, and label tokens that classes share run once.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -16,53 +16,54 @@ from torch.utils.checkpoint import checkpoint
 from softcue.contracts import Choices, Ids
 
 LOGITS_AT_ONCE = 2**24
-"""Logits held at a time (64 MB in fp32): memory does not grow with positions times vocabulary."""
+"""Logits held at a time (64 MB in fp32), so that memory does not grow with positions times vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trie:
     """The label tokens of C classes. Node 0 is the end of the context.
 
-    Only nodes with something after them are kept: the last token of a label is read off as a
-    probability and never run.
+    Only nodes with a successor are kept: the last token of a label is predicted and never run.
     """
 
     tokens: tuple[int, ...]
-    """Nodes 1, 2, …: the token each stands for; a parent comes before its children."""
+    """The token of nodes 1, 2, …; a parent comes before its children."""
     parents: tuple[int, ...]
-    """Nodes 1, 2, …: the node each follows."""
+    """The parent of nodes 1, 2, …"""
     edge_nodes: tuple[int, ...]
+    """The node that predicts each edge's token."""
     edge_tokens: tuple[int, ...]
-    """Edges: the node that predicts, and the token that is predicted."""
+    """The token that each edge predicts."""
     paths: tuple[tuple[int, ...], ...]
-    """For each class, the edges its label takes."""
+    """For each class, the edges of its label."""
 
-    @property
+    @cached_property
     def node_paths(self) -> tuple[Ids, ...]:
-        """Nodes 0, 1, …: the tokens that lead from the context's end to each."""
+        """The tokens that lead from the context's end to nodes 0, 1, …"""
         paths: list[Ids] = [()]
         for token, parent in zip(self.tokens, self.parents, strict=True):
             paths.append((*paths[parent], token))
         return tuple(paths)
 
-    @property
+    @cached_property
     def leaves(self) -> tuple[Ids, ...]:
-        """The paths that no other continues: running them runs every node."""
+        """The paths that are not the beginning of another: running these runs every node."""
         inner = {path[:-1] for path in self.node_paths if path}
         return tuple(path for path in self.node_paths if path not in inner)
 
-    @property
+    @cached_property
     def depths(self) -> tuple[int, ...]:
-        """Nodes 1, 2, …: tokens after the context, counting from 0."""
+        """How many tokens after the context nodes 1, 2, … come, counted from 0."""
         return tuple(len(path) - 1 for path in self.node_paths[1:])
 
     @property
     def branches(self) -> bool:
-        """Whether the nodes are anything but one path."""
+        """Whether the nodes are more than a single path."""
         return self.parents != tuple(range(len(self.parents)))
 
+    @cached_property
     def ancestors(self) -> Tensor:
-        """Who sees whom among nodes 1, 2, …: bool [nodes, nodes], each sees itself."""
+        """Which of nodes 1, 2, … each of them sees, itself included: bool [nodes, nodes]."""
         sees = torch.eye(len(self.tokens), dtype=torch.bool)
         for child, parent in enumerate(self.parents):
             if parent > 0:
@@ -73,7 +74,7 @@ class Trie:
 @lru_cache(maxsize=4096)
 def trie_of(choices: Choices) -> Trie:
     """The trie of some classes' label tokens."""
-    nodes: dict[tuple[int, ...], int] = {(): 0}
+    nodes: dict[Ids, int] = {(): 0}
     parents: list[int] = []
     edges: dict[tuple[int, int], int] = {}
     paths: list[tuple[int, ...]] = []
@@ -99,25 +100,20 @@ def trie_of(choices: Choices) -> Trie:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetStates:
-    """Final hidden states at the M places that predict target tokens, and whose they are.
+    """Final hidden states at the M positions that predict target tokens, and the trie of each row.
 
-    Row after row: the end of its context, then the nodes of its choices' trie.
+    Row by row: the end of its context, then the nodes of its choices' trie.
     """
 
     hidden_MD: Tensor
     tries: Sequence[Trie]
 
-    @property
-    def num_places(self) -> list[int]:
-        """How many of the M places each row has."""
-        return [len(trie.tokens) + 1 for trie in self.tries]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TargetScores:
-    """How well each choice continues each row.
+    """The likelihood of each choice after its row.
 
-    Rows with fewer than C classes are filled with -inf and 1 token.
+    Rows with fewer than C classes are filled up with -inf and 1 token.
     """
 
     log_likelihood_BC: Tensor
@@ -131,15 +127,15 @@ class TargetScores:
             self.num_tokens_BC.split(list(num_rows)),
             strict=True,
         )
-        return [TargetScores(log_likelihood_BC=nats, num_tokens_BC=tokens) for nats, tokens in parts]
+        return [TargetScores(log_likelihood_BC=sums, num_tokens_BC=counts) for sums, counts in parts]
 
     def mean_per_token_BC(self) -> Tensor:
-        """Log-likelihood per label token: a long label costs no more than a short one."""
+        """Log-likelihood per label token, so that long labels are not at a disadvantage."""
         return self.log_likelihood_BC / self.num_tokens_BC
 
 
 def gather_paths(edge_log_probs_E: Tensor, tries: Sequence[Trie]) -> TargetScores:
-    """Sum the edges of every row's every class; edges stand row after row."""
+    """Sum the edges of each class of each row; edges are in order of rows."""
     width = max(len(trie.paths) for trie in tries)
     edge_ids, cells, counts = [], [], torch.ones(len(tries), width)
     first = 0
@@ -164,7 +160,7 @@ def gather_paths(edge_log_probs_E: Tensor, tries: Sequence[Trie]) -> TargetScore
 def edge_log_probs(
     states_MX: Tensor, tries: Sequence[Trie], to_logits: Callable[[Tensor], Tensor], *, vocab_size: int
 ) -> Tensor:
-    """Log-probability of every trie edge, row after row: [E].
+    """Log-probability of every trie edge, row by row: [E].
 
     `states_MX` are the states at the tries' nodes, from which `to_logits` makes logits [M, V].
     """
@@ -178,18 +174,18 @@ def edge_log_probs(
     node_E = torch.tensor(nodes, device=states_MX.device)
     token_E = torch.tensor(tokens, device=states_MX.device)
 
-    def some(states_mX: Tensor, node_e: Tensor, token_e: Tensor) -> Tensor:
+    def chunk(states_mX: Tensor, node_e: Tensor, token_e: Tensor) -> Tensor:
         return to_logits(states_mX).log_softmax(dim=-1)[node_e, token_e]
 
     at_once = max(1, LOGITS_AT_ONCE // vocab_size)
     if len(states_MX) <= at_once:
-        return some(states_MX, node_E, token_E)
+        return chunk(states_MX, node_E, token_E)
     parts = []
     order_E = node_E.argsort(stable=True)
     for start in range(0, len(states_MX), at_once):
-        of_part = order_E[(node_E[order_E] >= start) & (node_E[order_E] < start + at_once)]
-        arguments = states_MX[start : start + at_once], node_E[of_part] - start, token_E[of_part]
-        # Recomputed in the backward pass, or every chunk's logits would be kept until then.
+        own_e = order_E[(node_E[order_E] >= start) & (node_E[order_E] < start + at_once)]
+        arguments = states_MX[start : start + at_once], node_E[own_e] - start, token_E[own_e]
+        # Recomputed in the backward pass, which would otherwise keep the logits of all chunks until then.
         recompute = torch.is_grad_enabled() and states_MX.requires_grad
-        parts.append(checkpoint(some, *arguments, use_reentrant=False) if recompute else some(*arguments))
+        parts.append(checkpoint(chunk, *arguments, use_reentrant=False) if recompute else chunk(*arguments))
     return torch.cat(parts)[order_E.argsort()]

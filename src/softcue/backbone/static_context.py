@@ -1,9 +1,9 @@
-"""Keys and values of texts that nothing trainable precedes: they never change, so they are kept.
+"""Keys and values of texts before the first trainable token: they never change, so they are kept.
 
-A suffix prompt's row is a text, then the prompt. The text's keys and values are computed the first
-time it is met, in any part of the data, and serve every later epoch, validation and test. Each text
-is run alone: the last digits of a matrix product depend on the other rows in it, and a run that is
-resumed, or has another budget, meets texts in other company.
+In a suffix prompt's row the text comes before the prompt. Its keys and values are computed when it first
+occurs, in any part of the data, and reused in every later epoch, validation and test. Each text is run
+alone: the last digits of a matrix product depend on the other rows in it, and a run that is resumed, or
+has another budget, meets texts in other batches.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class StaticContexts:
-    """A store of contexts' keys and values [P, L, H, W], within a budget of bytes.
+    """A store of contexts' keys and values [P, L, H, W], limited to a number of bytes.
 
-    W is a key's size plus a value's. What does not fit is computed again whenever it is asked for.
+    W is a key's size plus a value's. Contexts beyond the limit are computed again each time.
     """
 
     def __init__(self, compute: Callable[[Ids], Tensor]) -> None:
@@ -31,16 +31,16 @@ class StaticContexts:
         self._kept: dict[Ids, Tensor] = {}
         self._num_bytes = 0
         self._budget_bytes = 0
-        self._was_full = True  # nothing to report before a budget is given
+        self._reported_full = True  # nothing to report until a budget is set
 
     def set_budget(self, budget_gb: float) -> None:
-        """Hold at most this many gigabytes (10^9 bytes); contexts beyond it are dropped."""
-        self._budget_bytes, self._was_full = int(budget_gb * 1e9), False
+        """Keep at most this many gigabytes (10^9 bytes); drop contexts beyond it."""
+        self._budget_bytes, self._reported_full = int(budget_gb * 1e9), False
         while self._num_bytes > self._budget_bytes:
             self._num_bytes -= _num_bytes(self._kept.popitem()[1])
 
     def clear(self) -> None:
-        """Drop all contexts, as where the model has moved to another device."""
+        """Drop all contexts, for example when the model has moved to another device."""
         self._kept.clear()
         self._num_bytes = 0
 
@@ -56,24 +56,24 @@ class StaticContexts:
     def _get(self, ids: Ids) -> Tensor:
         if ids in self._kept:
             return self._kept[ids]
-        # In the weights' own precision: what autocast rounds must not serve a later step without it.
+        # Without autocast: later steps may use the context at the weights' own precision.
         with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             keys_values = self._compute(ids)
         if self._num_bytes + _num_bytes(keys_values) <= self._budget_bytes:
             self._kept[ids] = keys_values
             self._num_bytes += _num_bytes(keys_values)
         else:
-            self._log_full()
+            self._report_full()
         return keys_values
 
-    def _log_full(self) -> None:
-        if not self._was_full:
+    def _report_full(self) -> None:
+        if not self._reported_full:
             log.info(
                 "cache.budget_gb=%g holds %d contexts; others are computed again at every step",
                 self._budget_bytes / 1e9,
                 len(self._kept),
             )
-            self._was_full = True
+            self._reported_full = True
 
 
 def _num_bytes(tensor: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Rows of text to rows of ids: vocabulary tokens as they are, virtual token k as -1 - k."""
+"""Rows of text to rows of ids: a vocabulary token as its id, virtual token k as -1 - k."""
 
 from __future__ import annotations
 
@@ -18,35 +18,45 @@ from softcue.contracts import Choices
 from softcue.data.labels import label_choices
 from softcue.data.pool import dataset_digest
 from softcue.data.task import Task
-from softcue.data.template import Column, Segment, Soft, Template, Text
+from softcue.data.template import Column, Soft, Template, TemplateSegment, Words
 from softcue.errors import ConfigError, DataError
 from softcue.tokenizing import Piece, RowTokenizer, Tokens
 
-Kind = Literal["virtual", "special", "anchor", "text"]
-"""What a token of a row is: a virtual token, one of the tokenizer's own in front, a word of the
-template or layout, or a row's own text."""
+Kind = Literal["virtual", "special", "template", "text"]
+"""A token's origin: a virtual token, a special token that the tokenizer puts in front of a text, the
+words of the template or layout, or the row's own text."""
 
-Span = int | tuple[Text | Column, ...]
-"""A slot's number of virtual tokens, or what stands between two slots."""
+Fields = Mapping[str, str]
+"""A row's columns by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedRow:
-    """A row's ids, its label not among them, and whether its text had to be cut."""
+    """A row's ids without its label, and whether its text was cut."""
 
     ids: list[int]
     was_cut: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Passage:
+    """Words and columns between two slots of virtual tokens; tokens may span them."""
+
+    parts: tuple[Words | Column, ...]
+    starts_row: bool
+    """Whether no other passage comes before it."""
+
+
 class Encoder:
-    """Makes rows of ids for one task, prompt layout and tokenizer.
+    """Encodes rows for one task, prompt layout and tokenizer.
 
-    `max_length` limits the vocabulary tokens of a row and its longest label; virtual tokens do not
-    count, so that prompts of all lengths see the same text. Longer rows lose the end of their
-    columns' text, the longest column first, and never the template's words, virtual tokens or label.
+    `max_length` limits the vocabulary tokens of a row and its longest label together. Virtual tokens
+    do not count, so prompts of all lengths see the same text. A longer row loses the end of its columns'
+    text, the longest column first; the template's words, the virtual tokens and the label are never cut.
 
-    Raises a ConfigError if the longest row would not fit `max_positions`, a DataError if the
-    template alone is longer than `max_length`.
+    Raises:
+        ConfigError: the longest row would not fit into `max_positions`.
+        DataError: the template alone is longer than `max_length`.
     """
 
     def __init__(
@@ -60,8 +70,8 @@ class Encoder:
     ) -> None:
         self.template = template
         self.tokenizer = tokenizer
-        self.choices: Choices = label_choices(task, template, tokenizer)
-        self._tokenize = RowTokenizer(tokenizer)
+        self._rows = RowTokenizer(tokenizer)
+        self.choices: Choices = label_choices(task, template, self._rows, end_token=tokenizer.eos_token_id)
         self._spans = _spans(template.segments)
         self._front = _front_tokens(tokenizer)
         self.max_length = self._fitting_length(max_length, max_positions)
@@ -70,33 +80,28 @@ class Encoder:
 
     @property
     def max_row_length(self) -> int:
-        """Positions of the longest row possible, virtual tokens included and label excluded."""
+        """Positions of the longest possible row, virtual tokens included and label excluded."""
         return self._limit + self.template.num_virtual_tokens
 
-    def encode_row(self, fields: Mapping[str, str]) -> EncodedRow:
-        """The ids of one row, cut to fit if need be."""
-        ids = self._ids(fields)
-        if self._num_text(ids) <= self._limit:
-            return EncodedRow(ids=ids, was_cut=False)
-        return EncodedRow(ids=self._ids(self._cut(fields, num_text=self._num_text(ids))), was_cut=True)
+    def encode_row(self, fields: Fields) -> EncodedRow:
+        """The ids of one row, its text cut if necessary."""
+        fitted, ids = self._fit(fields)
+        return EncodedRow(ids=ids, was_cut=fitted is not fields)
 
-    def kinds(self, fields: Mapping[str, str]) -> list[Kind]:
-        """What each token of `encode_row` is."""
-        ids = self._ids(fields)
-        if self._num_text(ids) > self._limit:
-            fields = self._cut(fields, num_text=self._num_text(ids))
+    def kinds(self, fields: Fields) -> list[Kind]:
+        """The kind of each token of `encode_row`."""
+        fitted, _ = self._fit(fields)
         kinds: list[Kind] = []
-        front: list[Kind] = ["special"] * len(self._front)
         for span in self._spans:
             if isinstance(span, int):
                 kinds += ["virtual"] * span
             else:
-                kinds += front + self._word_kinds(span, fields)
-                front = []
+                kinds += ["special"] * len(self._front) if span.starts_row else []
+                kinds += self._passage_kinds(span, fitted)
         return kinds
 
     def encode_dataset(self, rows: datasets.Dataset, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
-        """All rows, from the cache under `cache_dir` if they were encoded the same way before."""
+        """All rows; read from the cache under `cache_dir` if the same rows were encoded this way before."""
         fingerprint = self._fingerprint(rows)
         cache_file = None if cache_dir is None else Path(cache_dir) / "encoded" / f"{fingerprint}.arrow"
         if cache_file is not None:
@@ -115,51 +120,57 @@ class Encoder:
         row = self.encode_row(fields)
         return {"ids": row.ids, "was_cut": row.was_cut}
 
-    def _ids(self, fields: Mapping[str, str]) -> list[int]:
+    def _ids(self, fields: Fields) -> list[int]:
         ids: list[int] = []
         num_virtual = 0
-        front = self._front
         for span in self._spans:
             if isinstance(span, int):
                 ids += range(-1 - num_virtual, -1 - num_virtual - span, -1)
                 num_virtual += span
             else:
-                ids += front + self._tokens(span, fields).ids
-                front = []
+                ids += self._front if span.starts_row else []
+                ids += self._tokens(span, fields).ids
         return ids
 
-    def _tokens(self, span: tuple[Text | Column, ...], fields: Mapping[str, str]) -> Tokens:
-        starts = span is next(part for part in self._spans if not isinstance(part, int))
-        return self._tokenize.encode([_piece(part, fields) for part in span], starts_row=starts)
+    def _tokens(self, passage: _Passage, fields: Fields) -> Tokens:
+        pieces = [_piece(part, fields) for part in passage.parts]
+        return self._rows.encode(pieces, starts_row=passage.starts_row)
 
-    def _word_kinds(self, span: tuple[Text | Column, ...], fields: Mapping[str, str]) -> list[Kind]:
-        pieces = [_piece(part, fields) for part in span]
+    def _passage_kinds(self, passage: _Passage, fields: Fields) -> list[Kind]:
+        pieces = [_piece(part, fields) for part in passage.parts]
         by_character: list[Kind] = [
-            "anchor" if piece.is_template else "text" for piece in pieces for _ in piece.text
+            "template" if piece.is_template else "text" for piece in pieces for _ in piece.text
         ]
-        # A token that takes the template's last space is the text's: its last character decides.
-        return [by_character[max(end, 1) - 1] for _, end in self._tokens(span, fields).spans]
+        # A token's last character decides: one that begins with the template's last space is text.
+        return [by_character[max(end, 1) - 1] for _, end in self._tokens(passage, fields).spans]
 
-    def _cut(self, fields: Mapping[str, str], *, num_text: int) -> dict[str, str]:
+    def _fit(self, fields: Fields) -> tuple[Fields, list[int]]:
+        """The columns, cut as far as necessary, and the row's ids; the same `fields` if nothing is cut."""
+        ids = self._ids(fields)
+        excess = self._excess(ids)
+        if excess <= 0:
+            return fields, ids
         columns = [part.name for part in self.template.segments if isinstance(part, Column)]
         starts = {name: self._token_starts(fields[name]) for name in columns}
         lengths = [len(starts[name]) for name in columns]
-        budget = sum(lengths) - (num_text - self._limit)
-        while True:
-            cap = _longest_cap(lengths, budget=budget)
-            cut = {name: _beginning(fields[name], starts[name], num_tokens=cap) for name in starts}
-            excess = self._num_text(self._ids(cut)) - self._limit
-            # Cutting can join words into other tokens, so what is left is counted again.
-            if excess <= 0:
-                return cut
+        budget = sum(lengths)
+        cut = dict(fields)
+        while excess > 0:
+            # Cutting can change how the remaining words are tokenized, so the row is counted again.
             budget -= excess
+            cap = _longest_cap(lengths, budget=budget)
+            cut |= {name: _beginning(fields[name], starts[name], num_tokens=cap) for name in starts}
+            ids = self._ids(cut)
+            excess = self._excess(ids)
+        return cut, ids
+
+    def _excess(self, ids: Sequence[int]) -> int:
+        """Vocabulary tokens beyond the limit."""
+        return len(ids) - self.template.num_virtual_tokens - self._limit
 
     def _token_starts(self, text: str) -> list[int]:
         piece = Piece(text=text, is_template=False)
-        return [start for start, _ in self._tokenize.encode([piece], starts_row=False).spans]
-
-    def _num_text(self, ids: Sequence[int]) -> int:
-        return len(ids) - self.template.num_virtual_tokens
+        return [start for start, _ in self._rows.encode([piece], starts_row=False).spans]
 
     def _fitting_length(self, max_length: int | None, max_positions: int) -> int:
         num_virtual, num_label = self.template.num_virtual_tokens, max(map(len, self.choices))
@@ -173,16 +184,15 @@ class Encoder:
         return max_positions - num_virtual if max_length is None else max_length
 
     def _check_template_fits(self) -> None:
-        num_words = self._num_text(self._ids(dict.fromkeys(self.template.columns, "")))
-        if num_words > self._limit:
+        excess = self._excess(self._ids(dict.fromkeys(self.template.columns, "")))
+        if excess > 0:
             raise DataError(
-                f"data.task.template is {num_words} tokens before any text; beside the longest label "
-                f"{self._limit} fit. Raise data.max_length or shorten the template."
+                f"data.task.template is {self._limit + excess} tokens before any text; beside the longest "
+                f"label {self._limit} fit. Raise data.max_length or shorten the template."
             )
 
     def _fingerprint(self, rows: datasets.Dataset) -> str:
         how = [
-            "special tokens as text",  # since then another encoding of the same rows
             repr(self.template),
             self.tokenizer.backend_tokenizer.to_str(),
             self._front,
@@ -192,19 +202,23 @@ class Encoder:
         return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
 
 
-def _spans(segments: Sequence[Segment]) -> tuple[Span, ...]:
-    spans: list[Span] = []
+def _spans(segments: Sequence[TemplateSegment]) -> list[int | _Passage]:
+    """Slots, as their number of virtual tokens, and the passages between them."""
+    spans: list[int | _Passage] = []
+    starts_row = True
     for is_soft, group in groupby(segments, key=lambda part: isinstance(part, Soft)):
         parts = tuple(group)
         if is_soft:
             spans += [part.num_tokens for part in parts if isinstance(part, Soft)]
         else:
-            spans.append(tuple(part for part in parts if not isinstance(part, Soft)))
-    return tuple(spans)
+            words = tuple(part for part in parts if not isinstance(part, Soft))
+            spans.append(_Passage(parts=words, starts_row=starts_row))
+            starts_row = False
+    return spans
 
 
-def _piece(part: Text | Column, fields: Mapping[str, str]) -> Piece:
-    if isinstance(part, Text):
+def _piece(part: Words | Column, fields: Fields) -> Piece:
+    if isinstance(part, Words):
         return Piece(text=part.text, is_template=True)
     return Piece(text=fields[part.name], is_template=False)
 
@@ -217,10 +231,12 @@ def _front_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def _longest_cap(lengths: Sequence[int], *, budget: int) -> int:
-    """The most tokens each column may keep so that together they keep at most `budget`."""
+    """The largest number of tokens per column with which the columns keep at most `budget` together."""
     caps = range(max(lengths) + 1)
     return max(bisect_right(caps, budget, key=lambda cap: sum(min(cap, length) for length in lengths)) - 1, 0)
 
 
 def _beginning(text: str, starts: Sequence[int], *, num_tokens: int) -> str:
+    if num_tokens == 0:
+        return ""
     return text if num_tokens >= len(starts) else text[: starts[num_tokens]].rstrip()

@@ -1,34 +1,38 @@
-"""Label words to label tokens, as they stand after the template."""
+"""Label words to label tokens, as they follow the template in a row."""
 
 from __future__ import annotations
 
-from transformers import PreTrainedTokenizerFast
-
-from softcue.contracts import Choices
+from softcue.contracts import Choices, Ids
 from softcue.data.task import Task
-from softcue.data.template import Template, Text
+from softcue.data.template import Template, Words
 from softcue.errors import ConfigError
+from softcue.tokenizing import Piece, RowTokenizer
 
 
-def label_choices(task: Task, template: Template, tokenizer: PreTrainedTokenizerFast) -> Choices:
-    """The tokens of " label" for each class, with the end token if the task asks for it."""
+def label_choices(task: Task, template: Template, rows: RowTokenizer, *, end_token: int | None) -> Choices:
+    """The tokens of " label" for each class, with the tokenizer's end token if the task asks for it.
+
+    Raises:
+        ConfigError: two classes have the same tokens, a label shares one with the template, or there
+            is no end token.
+    """
     last = template.segments[-1]
-    anchor = last.text if isinstance(last, Text) else "x"
-    end = _end_tokens(task, tokenizer)
-    choices = tuple((*_label_tokens(words, anchor, tokenizer), *end) for words in task.label_words)
+    before = last.text if isinstance(last, Words) else ""
+    end = _end_tokens(task, end_token)
+    choices = tuple((*_label_tokens(words, before, rows), *end) for words in task.label_words)
     for name, tokens in zip(task.classes, choices, strict=True):
         if choices.count(tokens) > 1:
             raise ConfigError(
                 f"data.task.verbalizer gives class {name!r} the tokens {tokens}, and another class too. "
-                "Choose label words that this backbone's tokenizer tells apart."
+                "Choose label words that this backbone's tokenizer keeps distinct."
             )
     return choices
 
 
 def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:
-    """Pairs of classes of which the second never wins by summed likelihood: it continues the first's label.
+    """Pairs of classes where the second class's label begins with the first's and so never wins.
 
-    log P(a) is never below log P(a) + log P(b | a), whatever the model.
+    By summed likelihood, log P(a) >= log P(a) + log P(b | a), whatever the model.
     """
     named = list(zip(task.classes, choices, strict=True))
     return [
@@ -39,21 +43,25 @@ def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:
     ]
 
 
-def _label_tokens(words: str, anchor: str, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
-    # With what stands before it, for a tokenizer that puts a space in front of every text of its own.
-    before: list[int] = tokenizer(anchor, add_special_tokens=False)["input_ids"]
-    both: list[int] = tokenizer(f"{anchor} {words}", add_special_tokens=False)["input_ids"]
-    if both[: len(before)] != before or len(both) == len(before):
+def _label_tokens(words: str, before: str, rows: RowTokenizer) -> Ids:
+    """The tokens that " words" adds to the template's last words."""
+    ahead, both = (
+        rows.encode([Piece(text=text, is_template=True)], starts_row=False).ids
+        for text in (before, f"{before} {words}")
+    )
+    if both[: len(ahead)] != ahead or len(both) == len(ahead):
         raise ConfigError(
-            f"data.task.verbalizer's {words!r} has no tokens of its own after {anchor!r} under this "
-            "tokenizer. End data.task.template in another mark, or choose other label words."
+            f"data.task.verbalizer's {words!r} has no tokens of its own after {before!r} with this "
+            "backbone's tokenizer. End data.task.template in another character, or choose other label words."
         )
-    return tuple(both[len(before) :])
+    return tuple(both[len(ahead) :])
 
 
-def _end_tokens(task: Task, tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+def _end_tokens(task: Task, end_token: int | None) -> Ids:
     if not task.end_token:
         return ()
-    if tokenizer.eos_token_id is None:
-        raise ConfigError("data.task.end_token is true; this tokenizer has no end token. Set it to false.")
-    return (tokenizer.eos_token_id,)
+    if end_token is None:
+        raise ConfigError(
+            "data.task.end_token is true, but this backbone's tokenizer has no end token. Set it to false."
+        )
+    return (end_token,)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import datasets
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from softcue.data.pool import Pool
-from softcue.errors import DataError
+from softcue.errors import ConfigError, DataError
 
 Balance = Literal["natural", "equal"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Three sets of labelled rows that share none."""
+    """Three disjoint sets of labelled rows."""
 
     train: datasets.Dataset
     validation: datasets.Dataset
@@ -30,16 +30,21 @@ class Splitter(Protocol):
     """A way to divide a pool."""
 
     def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
-        """Parts of the pool; raises a DataError if it has too few rows or a class is left out of training."""
+        """Divide the pool.
+
+        Raises:
+            DataError: it has too few rows, or no training row of a class.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewShot:
-    """A few rows to train on, the same test rows for every training seed.
+    """A few rows to train on, with the same test rows for every training seed.
 
-    Test rows follow `test_seed` alone and come from the source's held-out rows if it has any;
-    `num_test=None` takes all of those, or else all that training and validation leave. Validation
-    and training rows follow `seed`. Training sets of one seed are nested: 16 rows are the first of 50.
+    Test rows depend on `test_seed` only and come from the source's held-out rows if it has any;
+    `num_test=None` takes all of those, or else all rows that training and validation do not use.
+    Validation and training rows depend on `seed`. Training sets of one seed are nested: 16 rows are the
+    first of 50.
     """
 
     num_train: int
@@ -55,9 +60,9 @@ class FewShot:
         rest = list(range(len(labels)))
         test: list[int] = []
         if pool.held_out is None and self.num_test is not None:
-            test, rest = take(labels, rest, num_rows=self.num_test, seed=self.test_seed, part="test")
-        validation, rest = take(labels, rest, num_rows=self.num_validation, seed=self.seed, part="validation")
-        train, rest = take(
+            test, rest = draw(labels, rest, num_rows=self.num_test, seed=self.test_seed, part="test")
+        validation, rest = draw(labels, rest, num_rows=self.num_validation, seed=self.seed, part="validation")
+        train, rest = draw(
             labels, rest, num_rows=self.num_train, seed=self.seed, part="train", balance=self.balance
         )
         if pool.held_out is None and self.num_test is None:
@@ -70,7 +75,7 @@ class FewShot:
         if self.num_test is None:
             return pool.held_out
         labels = pool.held_out["label"][:]
-        rows, _ = take(
+        rows, _ = draw(
             labels, list(range(len(labels))), num_rows=self.num_test, seed=self.test_seed, part="test"
         )
         return pool.held_out.select(sorted(rows))
@@ -94,7 +99,7 @@ class KFold:
             )
         labels = pool.labelled["label"][:]
         rest, test = stratified_fold(labels, num_folds=self.num_folds, fold=self.fold, seed=self.seed)
-        validation, train = take(
+        validation, train = draw(
             labels, rest, num_rows=self.num_validation, seed=self.seed, part="validation"
         )
         return _parts(pool, classes, train=train, validation=validation, test=pool.labelled.select(test))
@@ -104,9 +109,9 @@ class KFold:
 class FewShotFolds:
     """The training rows that `FewShot` draws, in folds: one validates, the others train; none tests.
 
-    For choices that may look at nothing but the few labels there are. With the same `num_train`, `seed`,
-    `test_seed` and `num_test`, a later `FewShot` run trains on all of them and tests on rows that no fold
-    has seen, which are the source's held-out rows if it has any.
+    For choices that may use only the few labelled rows. With the same `num_train`, `seed`, `test_seed`
+    and `num_test`, a later `FewShot` run trains on all of them and tests on rows that are in no fold, which
+    are the source's held-out rows if it has any.
     """
 
     num_train: int
@@ -137,7 +142,7 @@ class FewShotFolds:
 
 @dataclass(frozen=True, kw_only=True)
 class AllLabelled:
-    """All labelled rows train, less `num_validation`; the test set is what the source holds out, or empty."""
+    """All labelled rows train, less `num_validation`; the source's held-out rows, if any, test."""
 
     num_validation: int
     seed: int
@@ -145,7 +150,7 @@ class AllLabelled:
     def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
         """Divide the labelled rows in two."""
         labels = pool.labelled["label"][:]
-        validation, train = take(
+        validation, train = draw(
             labels, list(range(len(labels))), num_rows=self.num_validation, seed=self.seed, part="validation"
         )
         test = pool.labelled.select([]) if pool.held_out is None else pool.held_out
@@ -155,9 +160,11 @@ class AllLabelled:
 def stratified_fold(
     labels: Sequence[str], *, num_folds: int, fold: int, seed: int
 ) -> tuple[list[int], list[int]]:
-    """All rows but a fold's, and the fold's."""
+    """The indices of all rows outside a fold, and those of the fold."""
+    if num_folds < 2:
+        raise DataError(f"split.num_folds is {num_folds}; choose 2 folds or more, or split=few_shot.")
     if not 0 <= fold < num_folds:
-        raise DataError(f"split.fold is {fold}; it runs from 0 to {num_folds - 1}. Choose one of these.")
+        raise DataError(f"split.fold is {fold}; choose one from 0 to {num_folds - 1}.")
     rarest, count = Counter(labels).most_common()[-1]
     if count < num_folds:
         raise DataError(
@@ -169,7 +176,7 @@ def stratified_fold(
     return rest.tolist(), held_out.tolist()
 
 
-def take(
+def draw(
     labels: Sequence[str],
     rows: Sequence[int],
     *,
@@ -178,27 +185,32 @@ def take(
     part: str,
     balance: Balance = "natural",
 ) -> tuple[list[int], list[int]]:
-    """The first `num_rows` of a stratified order of `rows`, and the rest in their given order."""
+    """The first `num_rows` of a stratified order of `rows`, and the others in their given order."""
+    if num_rows < 0:
+        raise DataError(f"split.num_{part} is {num_rows}; set it to 0 or more.")
     if num_rows > len(rows):
         raise DataError(
             f"split.num_{part} is {num_rows}; {len(rows)} labelled rows are left for it. Ask for fewer rows."
         )
-    taken = stratified_order([labels[row] for row in rows], seed=seed, balance=balance)[:num_rows]
-    if len(taken) < num_rows:
+    own_labels = [labels[row] for row in rows]
+    drawn = stratified_order(own_labels, num_rows=num_rows, seed=seed, balance=balance)
+    if len(drawn) < num_rows:
         raise DataError(
-            f"split.num_{part} is {num_rows} with equal classes; {len(taken)} can be drawn before a class "
+            f"split.num_{part} is {num_rows} with equal classes; {len(drawn)} can be drawn before a class "
             "runs out. Ask for fewer rows or set split.balance=natural."
         )
-    left = set(range(len(rows))) - set(taken)
-    return [rows[at] for at in taken], [rows[at] for at in sorted(left)]
+    others = set(range(len(rows))) - set(drawn)
+    return [rows[at] for at in drawn], [rows[at] for at in sorted(others)]
 
 
-def stratified_order(labels: Sequence[str], *, seed: int, balance: Balance) -> list[int]:
-    """Positions in an order whose every beginning holds the classes in their shares.
+def stratified_order(labels: Sequence[str], *, num_rows: int, seed: int, balance: Balance) -> list[int]:
+    """The first `num_rows` positions of an order in which every beginning holds the classes' shares.
 
-    Each step takes the next of a class's shuffled rows, from the class that lies furthest behind its
+    Each step takes the next of a class's shuffled rows, from the class that is furthest below its
     share. With equal shares the order ends when a class runs out.
     """
+    if balance not in get_args(Balance):
+        raise ConfigError(f"split.balance is {balance!r}; choose {' or '.join(get_args(Balance))}.")
     counts = Counter(labels)
     queues = _shuffled_by_class(labels, generator=np.random.default_rng(seed))
     share = {
@@ -206,7 +218,7 @@ def stratified_order(labels: Sequence[str], *, seed: int, balance: Balance) -> l
     }
     taken: Counter[str] = Counter()
     order: list[int] = []
-    while len(order) < len(labels):
+    while len(order) < num_rows:
         behind = max(share, key=lambda name: share[name] * (len(order) + 1) - taken[name])
         if taken[behind] == counts[behind]:
             break

@@ -1,4 +1,4 @@
-"""A classification task: its columns in a hard template, its classes, and the words that stand for them."""
+"""A classification task: its columns in a hard template, its classes, and the words that label them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RESERVED = ("id", "label")
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a config says of a task, checked as it is made.
+    """A task as the config defines it, checked on creation.
 
     `template` is a hard template such as `"Tweet text : {Tweet text} Label :"` and may hold
     `[soft:n]`. `verbalizer` gives each class its label words without the leading space;
@@ -34,6 +34,7 @@ class Task:
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "verbalizer", verbalizer)
         self._check_template()
+        self._check_text()
         self._check_classes()
         self._check_verbalizer()
 
@@ -57,10 +58,20 @@ class Task:
         for name in parsed.columns:
             if name in _RESERVED:
                 raise TemplateError(
-                    f"{template.TASK_KEY} uses column {name!r}; {list(_RESERVED)} are kept for our own. "
+                    f"{template.TASK_KEY} uses column {name!r}; {list(_RESERVED)} are reserved for softcue. "
                     "Rename the column in the table."
                 )
         template.check_end(parsed, key=template.TASK_KEY)
+
+    def _check_text(self) -> None:
+        """Refuse what YAML reads as a number or truth value: tables hold labels as text."""
+        given: list[tuple[str, object]] = [("classes", name) for name in self.classes]
+        given += [("verbalizer", item) for pair in self.verbalizer.items() for item in pair]
+        for key, value in given:
+            if not isinstance(value, str):
+                raise ConfigError(
+                    f"data.task.{key} has {value!r}, which is not text. Put it in quotes, as in '\"no\"'."
+                )
 
     def _check_classes(self) -> None:
         if len(self.classes) < 2:
@@ -69,7 +80,7 @@ class Task:
             )
         for name in self.classes:
             if self.classes.count(name) > 1:
-                raise ConfigError(f"data.task.classes names {name!r} more than once. Drop the repetition.")
+                raise ConfigError(f"data.task.classes names {name!r} more than once. Remove the repetition.")
 
     def _check_verbalizer(self) -> None:
         missing = [name for name in self.classes if name not in self.verbalizer]
@@ -85,7 +96,6 @@ class Task:
                     f"data.task.verbalizer has {words!r} for class {name!r}; label words are not empty and "
                     "have no space around them, since the leading space is added for you. Strip them."
                 )
-        for name, words in self.verbalizer.items():
             if self.label_words.count(words) > 1:
                 raise ConfigError(
                     f"data.task.verbalizer gives {words!r} to class {name!r} and to another. "

@@ -1,4 +1,4 @@
-"""Templates: a task's hard template inside a prompt's layout, parsed into text, columns, virtual tokens."""
+"""Templates: a task's hard template inside a prompt's layout, parsed into words, columns, virtual tokens."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class Soft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
-    """Words that stand in every row."""
+class Words:
+    """Text that is the same in every row."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A place for a row's own text."""
+    """The place of a row's own text."""
 
     name: str
 
 
-Segment = Soft | Text | Column
+TemplateSegment = Soft | Words | Column
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """What a row is made of, from left to right. Virtual tokens are numbered in this order."""
+    """The segments of a row, from left to right. Virtual tokens are numbered in this order."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[TemplateSegment, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ class Template:
 
 
 def parse(source: str, *, key: str) -> Template:
-    """Read `"...{Column}...[soft:n]..."`; `{{` and `}}` are literal braces, any other `[` is text.
+    """Parse `"...{Column}...[soft:n]..."`; `{{` and `}}` are literal braces, any other `[` is text.
 
     Errors name `key`, the YAML key that `source` came from.
     """
@@ -73,7 +73,7 @@ def parse(source: str, *, key: str) -> Template:
 
 
 def compose(layout: str, task_template: str) -> Template:
-    """Put the task's template where the prompt's layout has `{input}`."""
+    """Insert the task's template into the prompt's layout at `{input}`."""
     outer, inner = parse(layout, key=LAYOUT_KEY), parse(task_template, key=TASK_KEY)
     foreign = [name for name in outer.columns if name != "input"]
     if foreign:
@@ -94,30 +94,31 @@ def compose(layout: str, task_template: str) -> Template:
 
 
 def check_end(template: Template, *, key: str) -> None:
-    """Raise a TemplateError if the text before the label ends in whitespace."""
+    """Raise a TemplateError if the words before the label end in whitespace."""
     last = template.segments[-1]
-    if isinstance(last, Text) and last.text != last.text.rstrip():
+    if isinstance(last, Words) and last.text != last.text.rstrip():
         raise TemplateError(
-            f"{key} ends in whitespace ({last.text!r}); the label brings its own space. Drop it from the end."
+            f"{key} ends in whitespace ({last.text!r}); a label starts with a space of its own. "
+            "Remove the whitespace at the end."
         )
 
 
-def _segments(source: str, *, key: str) -> Iterator[Segment]:
+def _segments(source: str, *, key: str) -> Iterator[TemplateSegment]:
     end = 0
     for mark in _MARKS.finditer(source):
-        yield Text(text=source[end : mark.start()])
+        yield Words(text=source[end : mark.start()])
         yield _segment(mark, key=key, source=source)
         end = mark.end()
-    yield Text(text=source[end:])
+    yield Words(text=source[end:])
 
 
-def _segment(mark: re.Match[str], *, key: str, source: str) -> Segment:
+def _segment(mark: re.Match[str], *, key: str, source: str) -> TemplateSegment:
     if mark["column"]:
         return Column(name=mark["column"])
     if mark["soft"] is not None:
         return Soft(num_tokens=_slot_size(mark["soft"], key=key))
     if mark["column"] is None and mark["stray"] is None:
-        return Text(text=mark[0][0])
+        return Words(text=mark[0][0])
     raise TemplateError(
         f"{key} has a stray {mark[0]!r} at character {mark.start()} of {source!r}. "
         "Write {Column name} or [soft:20], and double a literal brace."
@@ -127,17 +128,18 @@ def _segment(mark: re.Match[str], *, key: str, source: str) -> Segment:
 def _slot_size(digits: str, *, key: str) -> int:
     if re.fullmatch(r"[1-9][0-9]*", digits) is None:
         raise TemplateError(
-            f"{key} has [soft:{digits}]; a slot holds a whole number of virtual tokens from 1 up. "
-            "Write for instance [soft:20], or leave the slot out."
+            f"{key} has [soft:{digits}]; a slot holds a whole number of virtual tokens, 1 or more. "
+            "Write for example [soft:20], or leave the slot out."
         )
     return int(digits)
 
 
-def _merge(segments: Iterable[Segment]) -> tuple[Segment, ...]:
-    merged: list[Segment] = []
+def _merge(segments: Iterable[TemplateSegment]) -> tuple[TemplateSegment, ...]:
+    """Join neighbouring words and drop empty ones."""
+    merged: list[TemplateSegment] = []
     for part in segments:
-        if isinstance(part, Text) and merged and isinstance(last := merged[-1], Text):
-            merged[-1] = Text(text=last.text + part.text)
-        elif part != Text(text=""):
+        if isinstance(part, Words) and merged and isinstance(last := merged[-1], Words):
+            merged[-1] = Words(text=last.text + part.text)
+        elif part != Words(text=""):
             merged.append(part)
     return tuple(merged)

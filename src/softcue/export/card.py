@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from softcue.data.template import Soft, Template, Text, compose
+from softcue.data.template import Soft, Template, Words, compose
 from softcue.runs.metrics import METRICS
 from softcue.runs.record import RunRecord
 from softcue.tables.render import escape_markdown, markdown_grid
@@ -54,7 +54,7 @@ class CardTask:
         return "".join(
             f"[{part.num_tokens} virtual tokens]"
             if isinstance(part, Soft)
-            else (part.text if isinstance(part, Text) else f"{{{part.name}}}")
+            else (part.text if isinstance(part, Words) else f"{{{part.name}}}")
             for part in self.template.segments
         )
 

@@ -1,4 +1,4 @@
-"""debug=show: one training row, token by token, in colour, for checking a new template."""
+"""debug=show: one real row, token by token, in colour; the first look at a new template."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from rich.table import Table
 from rich.text import Text
 
 from softcue.backbone.base import Backbone
-from softcue.backbone.stream import split_heads
-from softcue.backbone.stream_lm import StreamLM, plan_rows
+from softcue.backbone.stream import plan_rows, split_shared
+from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Batch, PromptBank, SoftPrompt
 from softcue.data.datamodule import PromptData
 from softcue.data.encode import Kind
 from softcue.data.mixture import MixedData
 
 RowKind = Kind | Literal["pad", "label"]
-Run = Literal["not run", "shared head", "static context", "tail", "own forward"]
+Run = Literal["not run", "shared prefix", "static context", "tail", "own forward"]
 
 COLOURS: dict[RowKind, str] = {
     "pad": "bright_black",
     "virtual": "bold magenta",
     "special": "blue",
-    "anchor": "cyan",
+    "template": "cyan",
     "text": "default",
     "label": "bold green",
 }
 RUNS: dict[Run, str] = {
-    "shared head": "once a step for all rows of the batch",
-    "static context": "once for the whole run",
+    "shared prefix": "once a step for all rows of the batch",
+    "static context": "once, then kept for the whole run",
     "tail": "every step, for this row alone",
-    "own forward": "every step, by the model's own forward, padding included",
-    "not run": "never: padding, given keys and values, or a last token that is only predicted",
+    "own forward": "every step, as the model's own forward runs it, padding included",
+    "not run": "never: padding, keys and values at hand, or a last token that is only predicted",
 }
 
 
@@ -48,7 +48,7 @@ class Token:
 
 
 def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: PromptData | MixedData) -> list[Token]:
-    """The first row of the first training batch, followed by its label."""
+    """The first row of the first training batch, its label behind it."""
     batch: Batch = next(iter(data.train_dataloader()))
     label = batch.choices[0][int(batch.target_B[0])]
     num_pads = 0 if batch.padded is None else batch.padded.width - len(batch.rows[0])
@@ -69,12 +69,12 @@ def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: PromptData | Mixed
 
 def _runs(batch: Batch, bank: PromptBank) -> list[Run]:
     rows = plan_rows(batch, bank, batch.choices)
-    heads, tails = split_heads(rows, bank.prefix_lengths)
+    shared, tails = split_shared(rows, bank.prefix_lengths)
     first = tails[0]
-    in_head = 0 if first.head is None else len(heads[first.head].ids)
+    num_shared = 0 if first.shared is None else len(shared[first.shared].ids)
     runs: list[Run] = ["not run"] * bank.prefix_lengths[0]
     runs += ["static context"] * first.num_static
-    runs += ["shared head"] * in_head
+    runs += ["shared prefix"] * num_shared
     runs += ["tail"] * len(first.ids)
     return runs
 
@@ -84,7 +84,7 @@ def _text(lm: Backbone, token: int) -> str:
 
 
 def render(tokens: list[Token], layout: str) -> Group:
-    """The row in colour, a line for each token, and what the colours mean."""
+    """The row in colour, what the colours mean, and a line for each token."""
     row = Text()
     for token in tokens:
         row.append(token.text, style=_style(token))
@@ -110,7 +110,9 @@ def _legend(tokens: list[Token]) -> Text:
 
 
 def _style(token: Token) -> str:
-    return COLOURS[token.kind] + {"shared head": " underline", "static context": " italic"}.get(token.run, "")
+    return COLOURS[token.kind] + {"shared prefix": " underline", "static context": " italic"}.get(
+        token.run, ""
+    )
 
 
 def show(lm: Backbone, prompt: SoftPrompt, data: PromptData | MixedData) -> None:

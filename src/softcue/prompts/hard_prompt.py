@@ -1,4 +1,4 @@
-"""The hand-written prompt alone: nothing is learnt, the template's words do the work."""
+"""The hand-written prompt alone: the template's words, and nothing trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from softcue.contracts import PromptBank, SoftPrompt
 
 
 class HardPrompt(SoftPrompt):
-    """No virtual tokens and no parameters: the zero-shot reference of every comparison."""
+    """No virtual tokens and no parameters: the zero-shot baseline of every comparison."""
 
     def forward(self) -> PromptBank:
         return PromptBank()

@@ -1,7 +1,6 @@
-"""Where a soft prompt starts. It moves the score more than the choice of method does.
+"""Initial values of soft prompts.
 
-Lester et al. 2021 (section 3.1.1) compare random, sampled-vocabulary and class-label starts. A
-vector off the embedding manifold, such as a draw from N(0, 1), is the worst of them.
+Lester et al. 2021 (section 3.1.1) compare random, sampled-vocabulary and class-label initialisation.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from softcue.errors import ConfigError
 
 
 class Initialiser(ABC):
-    """Makes the vectors a prompt starts from."""
+    """The initial values of a prompt."""
 
     @abstractmethod
     def vectors(self, spec: BackboneSpec, *, num_tokens: int, width: int, generator: Generator) -> Tensor:
         """One vector of `width` numbers for each virtual token, fp32: [P, width].
 
         Raises:
-            ConfigError: this start is made of word embeddings, and `width` is another.
+            ConfigError: the initialiser gives word embeddings, and `width` is not their size.
         """
 
 
@@ -41,7 +40,7 @@ class RandomNormal(Initialiser):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomUniform(Initialiser):
-    """Draws from [-limit, limit]; Lester et al. take 0.5."""
+    """Uniform draws from [-limit, limit]; 0.5 in Lester et al."""
 
     limit: float
 
@@ -51,9 +50,9 @@ class RandomUniform(Initialiser):
 
 @dataclass(frozen=True, kw_only=True)
 class SampledVocabulary(Initialiser):
-    """Embeddings of random words among the vocabulary's first `top`, or all of it with null.
+    """Embeddings of random tokens among the first `top` of the vocabulary, or of all of it if None.
 
-    Ids of a byte-pair vocabulary grow as pieces get rarer; Lester et al. take the top 5,000.
+    Ids of a byte-pair vocabulary are in order of frequency; Lester et al. use the 5,000 most frequent.
     """
 
     top: int | None
@@ -61,13 +60,17 @@ class SampledVocabulary(Initialiser):
     def vectors(self, spec: BackboneSpec, *, num_tokens: int, width: int, generator: Generator) -> Tensor:
         _expect_embeddings(self, spec, width)
         limit = spec.vocab_size if self.top is None else min(self.top, spec.vocab_size)
+        if limit < 1:
+            raise ConfigError(
+                f"prompt.initialiser.top is {self.top}; set it to 1 or more, or to null for all."
+            )
         ids_P = torch.randint(limit, (num_tokens,), generator=generator)
         return _embed(spec, ids_P.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Initialiser):
-    """Embeddings of a text's tokens, repeated or cut to the prompt's length."""
+    """Embeddings of a text's tokens, repeated or truncated to the prompt's length."""
 
     text: str
 
@@ -83,7 +86,7 @@ class Text(Initialiser):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassLabels(Initialiser):
-    """One token a class, the mean of its label's embeddings; the rest is sampled vocabulary."""
+    """One virtual token per class, the mean of its label's embeddings; the others are sampled vocabulary."""
 
     verbalizer: Mapping[str, str]
     top: int | None

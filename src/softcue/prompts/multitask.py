@@ -1,8 +1,8 @@
 """Multitask prompt tuning (Wang et al. 2023): a shared prompt times a low-rank matrix for each task.
 
 Equation 1: task k's prompt is P* ∘ W_k with W_k = u_k ⊗ v_k; here of any rank, as a product of
-[P, r] and [r, D]. W_k starts as ones, so that every task starts from the shared prompt itself: with
-both factors small, as in other implementations, the product would shrink any start to nothing.
+[P, r] and [r, D]. W_k is initialised to ones, so that every task starts from the shared prompt. Small
+random factors, as in other implementations, would scale the initial prompt close to zero.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch import Generator, Tensor, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError
-from softcue.formats.prompt_file import PROMPT, load_extra_state
+from softcue.formats.prompt_file import load_extra_state
 from softcue.prompts.initialisers import Initialiser
 
 Start = Literal["average", "fresh"]
 COLUMN_STD = 0.02
-"""Of the further components' first factors; their second ones start at zero."""
+"""Standard deviation of the columns beyond the first; the rows beyond the first start at zero."""
 
 
 class MultitaskPrompt(SoftPrompt):
     """One prompt for each of T tasks: P x D shared numbers, and r (P + D) for each task.
 
-    `task_learning_rate` is that of the task's factors; None: the optimizer's for all.
+    `task_learning_rate` applies to the tasks' factors; None: the optimizer's own rate.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MultitaskPrompt(SoftPrompt):
     ) -> None:
         super().__init__()
         if rank < 1:
-            raise ConfigError(f"prompt.method.rank is {rank}; a task's matrix has rank 1 at least.")
+            raise ConfigError(f"prompt.method.rank is {rank}; set it to 1 or more.")
         self.task_learning_rate = task_learning_rate
         shared_PD = initialiser.vectors(
             spec, num_tokens=num_virtual_tokens, width=spec.hidden_size, generator=generator
@@ -70,12 +70,12 @@ class MultitaskPrompt(SoftPrompt):
 
 
 class MultitaskTarget(MultitaskPrompt):
-    """A new task's prompt from a complete multitask run (section 3.3): its shared prompt, times W.
+    """A new task's prompt from a finished multitask run (section 3.3): its shared prompt times W.
 
-    W starts as the average of the source tasks' factors, or "fresh", as ones.
+    W starts from the average of the source tasks' factors, or, with start="fresh", as ones.
 
     Raises:
-        ConfigError: the source is no multitask run, or of another shape.
+        ConfigError: the source is not a multitask run, or its shapes differ.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class MultitaskTarget(MultitaskPrompt):
         )
         if start not in get_args(Start):
             raise ConfigError(f"prompt.method.start is {start!r}; choose {' or '.join(get_args(Start))}.")
-        factors = load_extra_state(Path(source) / PROMPT)
+        factors = load_extra_state(Path(source) / "prompt.safetensors")
         self._expect_same_shape(factors, source)
         with torch.no_grad():
             self.shared_PD.copy_(factors["shared_PD"])
@@ -114,11 +114,10 @@ class MultitaskTarget(MultitaskPrompt):
         if factors.keys() != {name for name, _ in self.named_parameters()}:
             raise ConfigError(
                 f"prompt.source={source} holds no shared prompt; give a run of prompt=multitask, or start "
-                "from any other prompt with prompt/initialiser=saved."
+                "from another prompt with prompt/initialiser=saved."
             )
         for name, parameter in self.named_parameters():
-            # Of the tasks' factors, the source may have any number of tasks.
-            if factors[name].dim() != parameter.dim() or factors[name].shape[-2:] != parameter.shape[-2:]:
+            if factors[name].shape[-2:] != parameter.shape[-2:]:
                 raise ConfigError(
                     f"prompt.source={source} has {name} of {tuple(factors[name].shape)}, and this run of "
                     f"{tuple(parameter.shape)}; give the source's own layout, rank and backbone."

@@ -1,7 +1,7 @@
-"""P-tuning (Liu et al. 2021, "GPT Understands, Too", section 3.2): an encoder makes the embeddings.
+"""P-tuning (Liu et al. 2021, "GPT Understands, Too", section 3.2): an encoder computes the embeddings.
 
-A trainable embedding for each virtual token passes through an LSTM or an MLP, so that the tokens
-of a prompt depend on each other; after training only the encoder's output is kept.
+A trainable embedding for each virtual token passes through an LSTM or an MLP. After training only
+the encoder's output is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from softcue.prompts.seeding import seeded
 
 
 class PTuning(SoftPrompt):
-    """Virtual tokens in the order they stand in the row, through a prompt encoder."""
+    """Trainable embeddings, in the order of the row's virtual tokens, through a prompt encoder."""
 
     def __init__(
         self, *, spec: BackboneSpec, num_virtual_tokens: int, generator: Generator, initialiser: Initialiser
@@ -29,7 +29,7 @@ class PTuning(SoftPrompt):
 
     @abstractmethod
     def encode(self, input_PD: Tensor) -> Tensor:
-        """The embeddings the model sees: [P, D]."""
+        """The embeddings that the frozen model reads: [P, D]."""
 
     def forward(self) -> PromptBank:
         return PromptBank(embeddings_TPD=self.encode(self.input_PD)[None])

@@ -12,9 +12,9 @@ from softcue.prompts.seeding import seeded
 class PrefixTuning(SoftPrompt):
     """The keys and values are the parameters: P L H (K of keys + K of values) of them.
 
-    With `through_backbone` the prefix starts as the keys and values that the initialiser's
-    embeddings leave in the frozen model, so at its first step it predicts just what prompt tuning
-    with the same initialiser does. Without, the initialiser draws the keys and values themselves.
+    With `through_backbone` the prefix starts as the keys and values that the frozen model computes from
+    the initialiser's embeddings; its first step then predicts what prompt tuning with the same
+    initialiser does. Without, the initialiser draws the keys and values themselves.
     """
 
     in_layers = True
@@ -44,9 +44,9 @@ class PrefixTuning(SoftPrompt):
 
 
 class ProjectedPrefixTuning(SoftPrompt):
-    """A small embedding through an MLP gives the keys and values (section 4.3).
+    """An MLP computes the keys and values from a smaller embedding (section 4.3).
 
-    The embedding is as wide as one layer's keys, H K numbers; the MLP is Linear, Tanh, Linear.
+    The embedding has the width of one layer's keys, H K; the MLP is Linear, Tanh, Linear.
     """
 
     in_layers = True
@@ -81,7 +81,7 @@ class ProjectedPrefixTuning(SoftPrompt):
 
 
 def as_key_values(flat_PW: Tensor, spec: BackboneSpec) -> tuple[Tensor, Tensor]:
-    """Each token's numbers [P, W], layer by layer, keys before values: to [L, H, P, K] each."""
+    """Split each token's numbers [P, W], layer by layer, keys before values, into [L, H, P, K] each."""
     heads, widths = spec.num_kv_heads, [spec.head_size, spec.value_size]
     by_layer_PLW = flat_PW.unflatten(1, (spec.num_layers, -1))
     keys_PLW, values_PLW = by_layer_PLW.split([heads * width for width in widths], dim=2)

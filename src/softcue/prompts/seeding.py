@@ -1,4 +1,4 @@
-"""Layers that draw their start from the global generator, made to draw it from ours."""
+"""Seeding of torch layers that initialise their weights from the global generator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Generator
 
 @contextmanager
 def seeded(generator: Generator) -> Iterator[None]:
-    """Inside, torch's global generator continues from a draw of `generator`; outside, it is untouched."""
+    """Seed torch's global generator with a draw of `generator`, and restore it on exit."""
     seed = int(torch.randint(2**62, (), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
