@@ -6,7 +6,6 @@ import copy
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -15,46 +14,61 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.load import resolve_dtype
 from softcue.build import build_data, expect_possible
-from softcue.data.datamodule import PARTS, Part, PromptData
-from softcue.data.mixture import MixedData
+from softcue.data.run_data import RunData
 from softcue.errors import ConfigError, SoftcueError
 from softcue.runs.identity import run_id
 from softcue.runs.store import RunFolder
-from softcue.training.session import Session
+from softcue.training.recorder import Recorder
+from softcue.training.run import Run
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """A run before it starts: its config, its rows and where it belongs."""
+def prepare(config: DictConfig) -> tuple[Run, ...]:
+    """The run of a config, or all that it trains jointly: settings checked, rows read and split.
 
-    settings: DictConfig
-    data: PromptData | MixedData
-    folder: RunFolder
+    A run that cannot be prepared leaves a record of its error in its folder.
 
-
-def prepare(settings: DictConfig) -> Run:
-    """Check what was given, read the rows, and name the run's folder.
-
-    A run that cannot even be prepared leaves a record that says why, where it would have been.
+    Raises:
+        SoftcueError: settings that are missing or contradict each other, or unusable rows.
     """
-    complete_settings(settings)
-    data = build_data(settings)
-    resolved = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
+    if not any(config.joint.values()):
+        return (_prepare(config),)
+    return tuple(_prepare(member) for member in members(config))
+
+
+def _prepare(config: DictConfig) -> Run:
+    complete_settings(config)
+    data = build_data(config)
+    resolved = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     folder = folder_of(resolved, fingerprint_of(data))
-    settings.paths.run = str(folder.path)
+    config.paths.run = str(folder.path)
+    settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    run = Run(
+        method=settings["prompt"]["name"],
+        backbone=settings["backbone"]["name"],
+        dtype=settings["backbone"]["dtype"],
+        seed=settings["seed"],
+        threads=settings["threads"],
+        predict_unlabelled=settings["predict_unlabelled"],
+        dry=settings["dry"],
+        show=settings["show"],
+        folder=folder,
+        data=data,
+        settings=settings,
+        config=config,
+    )
     try:
         data.load()
-        expect_possible(settings, data)
+        expect_possible(config, data)
     except SoftcueError as error:
-        if not (settings.dry or settings.show):
-            Session(folder, settings, data).refuse(error)
+        if not (run.dry or run.show):
+            Recorder(run).record_refusal(error)
         raise
-    return Run(settings=settings, data=data, folder=folder)
+    return run
 
 
-def fingerprint_of(data: PromptData | MixedData) -> str:
+def fingerprint_of(data: RunData) -> str:
     """The content of the rows, or "unknown" if they cannot be read."""
     with suppress(SoftcueError):
         data.read()
@@ -76,20 +90,15 @@ def members(settings: DictConfig) -> list[DictConfig]:
 
 def should_run(run: Run) -> bool:
     """Whether there is anything to run, and a line that says so if there is not."""
-    if run.folder.is_complete:
+    if run.folder.is_complete_with(unlabelled=run.predict_unlabelled):
         log.info("%s is complete: nothing to do", run.folder.path)
         return False
-    if run.settings.dry:
-        counts = ", ".join(f"{len(run.data.ids(part))} {part} rows" for part in PARTS)
-        log.info("%s would run: %s", run.folder.path, counts)
+    if run.dry:
+        counts = ", ".join(f"{count} {part} rows" for part, count in run.data.num_rows.items())
+        what = "score unlabelled rows" if run.folder.is_complete else "run"
+        log.info("%s would %s: %s", run.folder.path, what, counts)
         return False
     return True
-
-
-def parts_to_score(settings: DictConfig, data: PromptData | MixedData) -> list[Part]:
-    """The parts that have rows, the unlabelled one only if asked for."""
-    wanted = [part for part in PARTS if part != "unlabelled" or settings.predict_unlabelled]
-    return [part for part in wanted if data.ids(part)]
 
 
 def complete_settings(settings: DictConfig) -> None:

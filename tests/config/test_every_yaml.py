@@ -16,7 +16,7 @@ from softcue.chain import filled
 from softcue.configs import CONFIG_PATH
 from softcue.runs.identity import WITHOUT_EFFECT
 from softcue.sweep.grid import combinations
-from softcue.train import use_threads
+from softcue.training.process import use_threads
 from tests.composing import options, train_config
 
 # Settings a user must give, with something to give.

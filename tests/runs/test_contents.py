@@ -123,11 +123,12 @@ def test_the_same_model_under_another_address_has_one_digest(
 def test_a_run_on_changed_weights_is_another_run_and_loads_them(tmp_path: Path) -> None:
     folder = save_tiny_backbone(tmp_path / "backbone", CACHE)
     overrides = ("experiment=quickstart", "backbone=local", f"backbone.path={folder}", f"paths.cache={CACHE}")
-    first, before = prepare(train_config(*overrides)).folder, build_backbone(train_config(*overrides))
+    (first,), before = prepare(train_config(*overrides)), build_backbone(train_config(*overrides))
     assert build_backbone(train_config(*overrides)) is before
     weights = folder / "model.safetensors"
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1  # the last weight's sign
     weights.write_bytes(changed)
-    assert prepare(train_config(*overrides)).folder.path != first.path
+    (second,) = prepare(train_config(*overrides))
+    assert second.folder.path != first.folder.path
     assert build_backbone(train_config(*overrides)) is not before

@@ -40,11 +40,6 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
-    def joint_path(self) -> Path:
-        """Where runs that train together go on from, in the first one's folder."""
-        return self.path / "joint.ckpt"
-
-    @property
     def log_path(self) -> Path:
         """What the run said while it ran."""
         return self.path / "run.log"
@@ -104,6 +99,14 @@ class RunFolder:
         """Whether the run has ended well, so that nothing is left to do."""
         record = self.record()
         return record is not None and record.status == "complete"
+
+    def is_complete_with(self, *, unlabelled: bool) -> bool:
+        """Whether the run is complete and, if `unlabelled`, has scored its rows without labels too."""
+        record = self.record()
+        if record is None or record.status != "complete":
+            return False
+        scored = record.settings["predict_unlabelled"] or not record.num_rows.get("unlabelled")
+        return scored or not unlabelled
 
     def write_record(self, record: RunRecord) -> None:
         """Write the record, in place of an earlier one."""
