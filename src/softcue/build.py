@@ -1,121 +1,132 @@
-"""Config to objects: the only place that instantiates."""
+"""From a config to objects: the only place that instantiates."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.base import Backbone
-from softcue.baselines.tfidf import TfidfLogisticRegression
+from softcue.baselines.base import TextClassifier
 from softcue.configs import CONFIG_PATH
 from softcue.contracts import BackboneSpec, SoftPrompt
-from softcue.data.datamodule import PromptData
 from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
+from softcue.data.prompt_data import PromptData
+from softcue.data.run_data import Batching, RunData
 from softcue.data.task import Task
 from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
-from softcue.runs.identity import DECLARATIONS, without_declarations
-from softcue.training.learners import Learner, PromptLearner, TextBaseline
-from softcue.training.module import PromptModule
-from softcue.training.resume import LastState
+from softcue.runs.identity import DECLARATIONS
+from softcue.training.run import Run
+
+if TYPE_CHECKING:
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
+
+    from softcue.training.learner import Learner
 
 log = logging.getLogger(__name__)
 
 
-def build_data(settings: DictConfig) -> PromptData | MixedData:
+def build_data(config: DictConfig) -> RunData:
     """The rows of the task, or of several, under the prompt's layout; not yet read."""
-    data = settings.data
-    if "tasks" not in data:
-        return _task_data(settings, data, data, prompt=0)
-    return MixedData(
-        name=data.name,
-        tasks={
-            str(name): _task_data(settings, data, node, prompt=prompt)
-            for prompt, (name, node) in enumerate(data.tasks.items())
-        },
-        temperature=data.temperature,
-        batch_size=data.batch_size,
-        order=data.order,
-        num_workers=data.num_workers,
-        seed=settings.seed,
-    )
-
-
-def _task_data(settings: DictConfig, data: DictConfig, task: DictConfig, *, prompt: int) -> PromptData:
-    """A task's rows; how they become batches is the same for all tasks of `data`."""
-    return PromptData(
-        source=_make(task.source),
-        task=build_task(task),
-        layout=settings.prompt.layout,
-        splitter=_make(settings.split),
+    data = config.data
+    batching = Batching(
         batch_size=data.batch_size,
         eval_batch_size=data.eval_batch_size,
-        max_length=task.max_length,
         padding=data.padding,
         order=data.order,
-        seed=settings.seed,
-        cache_dir=settings.paths.cache,
+        seed=config.seed,
         num_workers=data.num_workers,
+    )
+    if "tasks" not in data:
+        return _task_data(config, data, batching, prompt=0)
+    tasks = {
+        str(name): _task_data(config, node, batching, prompt=prompt)
+        for prompt, (name, node) in enumerate(data.tasks.items())
+    }
+    return MixedData(name=data.name, tasks=tasks, temperature=data.temperature, batching=batching)
+
+
+def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prompt: int) -> PromptData:
+    return PromptData(
+        source=_make(node.source),
+        task=build_task(node),
+        layout=config.prompt.layout,
+        splitter=_make(config.split),
+        batching=batching,
+        max_length=node.max_length,
+        cache_dir=config.paths.cache,
         prompt=prompt,
     )
 
 
-def build_learner(settings: DictConfig, data: PromptData | MixedData) -> Learner:
-    """The method under study, ready to fit; `paths.run` must be set by now."""
-    method = _make(settings.prompt.method)
-    if isinstance(method, TfidfLogisticRegression):
-        if isinstance(data, MixedData):
-            raise ConfigError(f"prompt {settings.prompt.name} learns one task, and data.tasks are several.")
-        return TextBaseline(classifier=method, data=data)
-    return build_prompt_learner(settings, data)
+def build_learners(runs: Sequence[Run]) -> list[Learner]:
+    """The learner of each run; those of soft prompts share a frozen model and a trainer."""
+    from softcue.training.text_baseline import TextBaseline
+
+    methods = [_make(run.config.prompt.method) for run in runs]
+    if isinstance(methods[0], TextClassifier):
+        return [TextBaseline(classifier=one, data=run.data) for one, run in zip(methods, runs, strict=True)]
+    return _prompt_learners(runs)
 
 
-def build_prompt_learner(settings: DictConfig, data: PromptData | MixedData) -> PromptLearner:
-    """A soft prompt on its frozen model, ready to fit.
+def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
+    from softcue.training.member import Member
+    from softcue.training.prompt_learner import PromptLearner
+
+    first, learners = runs[0].config, []
+    objective, scoring, scheduler = _make(first.objective), build_scoring(first), _make(first.scheduler)
+    trainer = build_trainer(first, joint=len(runs) > 1)
+    for run in runs:
+        lm, prompt = build_prompted_backbone(run.config, run.data)
+        validated = [task.task.classes for task in run.data.tasks.values() if task.ids("validation")]
+        member = Member(
+            run_id=run.folder.path.name,
+            prompt=prompt,
+            seed=run.seed,
+            optimizer=_make(run.config.optimizer),
+            validated=validated,
+        )
+        learner = PromptLearner(
+            lm=lm,
+            member=member,
+            data=run.data,
+            objective=objective,
+            scoring=scoring,
+            scheduler=scheduler,
+            trainer=trainer,
+            loggers=_loggers(run),
+        )
+        learners.append(learner)
+    return [*learners]
+
+
+def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:
+    """The frozen model and the untrained prompt; `data` is encoded for them.
 
     Raises:
-        ConfigError: the method is a baseline that has no prompt.
+        ConfigError: the method is a baseline without a prompt.
     """
-    lm, prompt = build_prompted_backbone(settings, data)
-    module = PromptModule(
-        lm=lm,
-        prompt=prompt,
-        classes={name: task.task.classes for name, task in data.tasks.items()},
-        objective=_make(settings.objective),
-        scoring=build_scoring(settings),
-        optimizer=_make(settings.optimizer),
-        scheduler=_make(settings.scheduler),
-        seed=settings.seed,
-    )
-    return PromptLearner(module=module, data=data, trainer=build_trainer(settings))
-
-
-def build_prompted_backbone(
-    settings: DictConfig, data: PromptData | MixedData
-) -> tuple[Backbone, SoftPrompt]:
-    """The frozen model and the prompt at its start; `data` is encoded for them."""
-    lm = build_backbone(settings)
-    prompt = build_prompt(settings, lm.spec, data.template)
+    lm = build_backbone(config)
+    prompt = build_prompt(config, lm.spec, data.template)
     data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
-    if not build_scoring(settings).per_token:
+    if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)
     return lm, prompt
 
 
-def _warn_of_never_chosen(data: PromptData | MixedData) -> None:
+def _warn_of_never_chosen(data: RunData) -> None:
     for name, task in data.tasks.items():
         for first, second in never_chosen(task.task, task.choices):
             log.warning(
@@ -125,55 +136,74 @@ def _warn_of_never_chosen(data: PromptData | MixedData) -> None:
             )
 
 
-def build_backbone(settings: DictConfig) -> Backbone:
-    """The frozen model; loaded once for all runs of a process that ask for the same weights."""
-    path, cache = settings.backbone.get("path"), Path(settings.paths.cache or default_cache())
+def build_backbone(config: DictConfig) -> Backbone:
+    """The frozen model; consecutive runs of a process with the same weights share it."""
+    path, cache = config.backbone.get("path"), Path(config.paths.cache or default_cache())
     digest = None if path is None else content_digest(Path(path), cache=cache)
-    lm = _backbone(OmegaConf.to_yaml(settings.backbone, resolve=True), digest)
-    lm.limit_cache(settings.cache.budget_gb)
+    lm = _backbone(OmegaConf.to_yaml(config.backbone, resolve=True), digest)
+    lm.limit_cache(config.cache.budget_gb)
     return lm
 
 
 @lru_cache(maxsize=1)
-def _backbone(settings_yaml: str, digest: str | None) -> Backbone:
-    return cast(Backbone, _make(cast(DictConfig, OmegaConf.create(settings_yaml))))
+def _backbone(config_yaml: str, digest: str | None) -> Backbone:
+    return cast(Backbone, _make(cast(DictConfig, OmegaConf.create(config_yaml))))
 
 
-def build_prompt(settings: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
-    """The prompt at its start: as many virtual tokens as the final template holds."""
-    generator = torch.Generator().manual_seed(settings.seed)
+def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
+    """The untrained prompt, with as many virtual tokens as the template has."""
+    generator = torch.Generator().manual_seed(config.seed)
     count = template.num_virtual_tokens
-    method = _make(settings.prompt.method)
-    if isinstance(method, TfidfLogisticRegression):
-        raise ConfigError(f"prompt {settings.prompt.name} reads whole texts and has no rows of tokens.")
+    method = _make(config.prompt.method)
+    if isinstance(method, TextClassifier):
+        raise ConfigError(f"prompt={config.prompt.name} reads whole texts: it has no soft prompt.")
     if count == 0:
         prompt: SoftPrompt = method()
         return prompt
     prompt = method(spec=spec, num_virtual_tokens=count, generator=generator)
-    _expect_place(settings, template, in_layers=prompt.in_layers)
+    _expect_place(config, template, in_layers=prompt.in_layers)
     return prompt
 
 
-def validate(settings: DictConfig, data: PromptData | MixedData) -> None:
-    """Refuse a method that the layout has no place for, and callbacks without rows to watch.
+def validate(config: DictConfig, data: RunData) -> None:
+    """Refuse a method that the layout has no place for, and callbacks without rows to monitor.
 
-    It reads no model, so that a sweep can ask it for every job before the first one starts.
+    This needs no model, so a sweep checks all jobs before it starts the first.
+
+    Raises:
+        ConfigError: the settings that contradict each other.
     """
-    method = _make(settings.prompt.method)
+    method = _make(config.prompt.method)
     in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
-    _expect_place(settings, data.template, in_layers=in_layers)
-    for callback in settings.callbacks.values():
+    _expect_place(config, data.template, in_layers=in_layers)
+    for callback in config.callbacks.values():
         monitor = (callback or {}).get("monitor")
         if monitor is not None:
             _expect_validation_metric(monitor, has_validation=len(data.ids("validation")) > 0)
 
 
-def _expect_place(settings: DictConfig, template: Template, *, in_layers: bool) -> None:
+def _expect_place(config: DictConfig, template: Template, *, in_layers: bool) -> None:
     count = template.num_virtual_tokens
     if in_layers and template.segments[0] != Soft(num_tokens=count):
         raise ConfigError(
-            f"prompt.layout is {settings.prompt.layout!r}, but {settings.prompt.name} puts keys and values "
-            f'in front of the row in every layer and can stand nowhere else; write "[soft:{count}]{{input}}".'
+            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} puts keys and values in "
+            f'front of the row in every layer and nowhere else; write "[soft:{count}]{{input}}".'
+        )
+
+
+def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:
+    """Refuse callbacks that would choose by other rows than validation rows."""
+    if monitor.startswith("train/"):
+        return
+    if not monitor.startswith("validation/"):
+        raise ConfigError(
+            f"callbacks monitor {monitor!r}; only validation/ metrics, such as validation/macro_f1 or "
+            "validation/loss, may choose a checkpoint or the end of training."
+        )
+    if not has_validation:
+        raise ConfigError(
+            f"callbacks monitor {monitor!r}, but there are no validation rows; set split.num_validation, "
+            "or callbacks=default to train for trainer.max_epochs."
         )
 
 
@@ -182,82 +212,57 @@ def build_task(node: DictConfig) -> Task:
     return cast(Task, _make(node.task))
 
 
-def build_scoring(settings: DictConfig) -> Scoring:
+def build_scoring(config: DictConfig) -> Scoring:
     """How label likelihoods become class probabilities."""
-    return cast(Scoring, _make(settings.scoring))
+    return cast(Scoring, _make(config.scoring))
 
 
 def default_cache() -> str:
-    """Where this machine keeps what can be made again."""
+    """This machine's folder for what can be computed again."""
     return str(OmegaConf.load(CONFIG_PATH / "paths" / "default.yaml").cache)
 
 
-def build_trainer(settings: DictConfig) -> Trainer:
-    """Lightning's Trainer with the configured callbacks and loggers."""
-    callbacks: list[Callback] = _make_each(settings.callbacks)
-    if settings.search.trial is not None:
-        callbacks.append(_make(settings.search))
-    loggers: list[Logger] = _make_each(settings.logger)
-    for logger in loggers:
-        plain = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=True))
-        # By these three a sweep's runs are grouped and filtered.
-        apart = {"method": settings.prompt.name, "seed": settings.seed, "fold": settings.split.get("fold")}
-        logger.log_hyperparams({**without_declarations(plain), **apart})
-    trainer: Trainer = _make(settings.trainer, callbacks=callbacks, logger=loggers)
+def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
+    """Lightning's Trainer with the configured callbacks; for one run or several; without loggers."""
+    from lightning.pytorch.callbacks import Checkpoint
+
+    callbacks: list[Callback] = _make_each(config.callbacks)
+    if config.search.trial is not None and not joint:
+        callbacks.append(_make(config.search))
+    saves = any(isinstance(callback, Checkpoint) for callback in callbacks)
+    trainer: Trainer = _make(config.trainer, callbacks=callbacks, logger=False, enable_checkpointing=saves)
     return trainer
 
 
-def expect_one_process(settings: DictConfig) -> None:
-    """Refuse to train runs together over several processes: each would start, and lock, all of them.
+def expect_joint(config: DictConfig) -> None:
+    """Refuse settings with which several runs cannot train jointly.
 
     Raises:
-        ConfigError: the settings that ask for several.
+        ConfigError: several processes, or a callback that monitors one run.
     """
-    trainer: Trainer = _make(settings.trainer, logger=False, enable_checkpointing=False, callbacks=[])
+    trainer = build_trainer(config, joint=True)
     if trainer.world_size > 1:
-        asked = {name: settings.trainer.get(name) for name in ("devices", "num_nodes", "strategy")}
+        # Each process would start, and lock, all runs.
+        given = {name: config.trainer.get(name) for name in ("devices", "num_nodes", "strategy")}
         raise ConfigError(
-            f"packed trains runs together in one process, and trainer ({asked}) makes {trainer.world_size}. "
+            f"joint trains runs together in one process, and trainer ({given}) makes {trainer.world_size}. "
             "Set trainer.devices=1, or train the runs one after another, as with -m seed=0,1."
         )
-
-
-def build_joint_trainer(settings: DictConfig, path: Path) -> Trainer:
-    """The Trainer of several runs that train together; what each would log alone, it logs afterwards.
-
-    `path` is where it keeps the state that they go on from.
-    """
-    callbacks: list[Callback] = _make_each(settings.callbacks)
-    for callback in callbacks:
-        if isinstance(callback, EarlyStopping) or getattr(callback, "monitor", None):
+    for name, callback in config.callbacks.items():
+        if name != DECLARATIONS and (callback or {}).get("monitor") is not None:
             raise ConfigError(
-                f"callbacks hold {type(callback).__name__}, which chooses by one run's validation metric; "
-                "runs that train together (packed) end together. Use callbacks=default."
+                f"callbacks has {callback._target_}, which chooses by one run's {callback.monitor}, but runs "
+                "that train jointly end together. Use callbacks=default."
             )
-    kept = [callback for callback in callbacks if not isinstance(callback, ModelCheckpoint)]
-    states = [callback for callback in kept if isinstance(callback, LastState)]
-    for state in states:
-        state.path = path
-    trainer: Trainer = _make(
-        settings.trainer, callbacks=kept, logger=False, enable_checkpointing=bool(states)
-    )
-    return trainer
 
 
-def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:
-    """A run is steered by validation rows, never by test rows."""
-    if monitor.startswith("train/"):
-        return
-    if not monitor.startswith("validation/"):
-        raise ConfigError(
-            f"callbacks monitor {monitor!r}; only validation/ metrics may choose a checkpoint or an end of "
-            "training, such as validation/macro_f1 or validation/loss."
-        )
-    if not has_validation:
-        raise ConfigError(
-            f"callbacks monitor {monitor!r}, but there are no validation rows; set split.num_validation, "
-            "or callbacks=default to train for trainer.max_epochs."
-        )
+def _loggers(run: Run) -> list[Logger]:
+    loggers: list[Logger] = _make_each(run.config.logger)
+    # By these three, users group and filter the runs of a sweep.
+    by = {"method": run.method, "seed": run.seed, "fold": run.config.split.get("fold")}
+    for logger in loggers:
+        logger.log_hyperparams({**run.settings, **by})
+    return loggers
 
 
 def _make_each(group: DictConfig | None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""softcue-chain: trainings one after another, where a later stage reads what an earlier one left."""
+"""softcue-chain: stages of training in turn, where a stage reads the results of earlier ones."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.configs.compose import Composer
 from softcue.sweep.grid import combinations
-from softcue.train import train
 
 log = logging.getLogger(__name__)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="chain")
 @run_app
-def main(settings: DictConfig) -> None:
+def main(config: DictConfig) -> None:
     """The Hydra app."""
-    stages = {str(name): list(overrides) for name, overrides in settings.stages.items()}
-    run_chain(stages, common=list(settings.common))
+    stages = {str(name): list(overrides) for name, overrides in config.stages.items()}
+    run_chain(stages, common=list(config.common))
 
 
 def run_chain(stages: Mapping[str, Sequence[str]], *, common: Sequence[str]) -> dict[str, list[Path]]:
-    """Train every stage's jobs in turn; the folders each stage left.
+    """Train the jobs of all stages in turn; return the folders of each stage.
 
-    Raises what `train` raises, at the first job that cannot run: later stages would lack it.
+    Raises what `train` raises, at the first job that fails: later stages would lack its result.
     """
+    from softcue.execute import train
+
     composer = Composer(GlobalHydra.instance().config_loader())
     folders: dict[str, list[Path]] = {}
     for name, overrides in stages.items():
@@ -39,12 +40,12 @@ def run_chain(stages: Mapping[str, Sequence[str]], *, common: Sequence[str]) -> 
         folders[name] = []
         for number, job in enumerate(jobs, start=1):
             log.info("stage %s, job %d of %d: %s", name, number, len(jobs), " ".join(job))
-            folders[name].append(train(composer.compose(job)).path)
+            folders[name] += [folder.path for folder in train(composer.compose(job))]
     return folders
 
 
 def filled(overrides: Sequence[str], folders: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Overrides with earlier stages' folders in place of {their name}, joined by commas."""
+    """Overrides with the folders of earlier stages, joined by commas, in place of {stage name}."""
     texts = list(overrides)
     for name, paths in folders.items():
         joined = ",".join(str(path) for path in paths)

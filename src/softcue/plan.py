@@ -18,14 +18,13 @@ from omegaconf.errors import OmegaConfBaseException
 from softcue.backbone.load import resolve_dtype
 from softcue.build import build_data, validate
 from softcue.configs.ranges import expect_in_range
-from softcue.data.datamodule import PARTS, PromptData
-from softcue.data.mixture import MixedData
+from softcue.data.run_data import RunData
 from softcue.errors import ConfigError, SoftcueError
 from softcue.runs.contents import content_digests
 from softcue.runs.identity import content_paths, gather_declarations, leaves, run_id
 from softcue.runs.store import RunFolder
+from softcue.training.recorder import Recorder
 from softcue.training.run import Run
-from softcue.training.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:
     return RunFolder(Path(settings["paths"]["runs"]), name)
 
 
-def fingerprint_of(data: PromptData | MixedData) -> str:
+def fingerprint_of(data: RunData) -> str:
     """The digest of the rows, or "unknown" if they cannot be read."""
     with suppress(SoftcueError):
         data.read()
@@ -101,7 +100,7 @@ def should_run(run: Run) -> bool:
         log.info("%s is complete: nothing to do", run.folder.path)
         return False
     if run.dry:
-        counts = ", ".join(f"{len(run.data.ids(part))} {part} rows" for part in PARTS)
+        counts = ", ".join(f"{count} {part} rows" for part, count in run.data.num_rows.items())
         what = "score unlabelled rows" if run.folder.is_complete else "run"
         log.info("%s would %s: %s", run.folder.path, what, counts)
         return False
@@ -133,7 +132,7 @@ def _prepare(config: DictConfig) -> Run:
         validate(config, data)
     except SoftcueError as error:
         if not (run.dry or run.show):
-            Session(run).refuse(error)
+            Recorder(run).record_refusal(error)
         raise
     return run
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from softcue.backbone.base import Backbone
 from softcue.build import build_backbone, build_scoring, build_task, default_cache
 from softcue.contracts import PromptBank
-from softcue.data.collate import Collator, Row
+from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder
 from softcue.data.task import Task
 from softcue.data.template import Template, compose
@@ -96,7 +96,7 @@ class TrainedPrompt:
     def probabilities(self, rows: Sequence[Mapping[str, str]], *, batch_size: int) -> Tensor:
         """Class probabilities of rows given by their columns: [B, C], fp32, on the CPU."""
         encoded = [
-            Row(
+            Example(
                 ids=self.encoder.encode_row(row).ids,
                 choices=self.encoder.choices,
                 target=-1,
@@ -193,6 +193,6 @@ def _complete_record(path: Path) -> RunRecord:
     return record
 
 
-def _cut(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+def _cut(rows: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

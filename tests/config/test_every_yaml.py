@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from softcue.chain import filled
 from softcue.configs import CONFIG_PATH
 from softcue.sweep.grid import combinations
-from softcue.train import use_threads
+from softcue.training.process import use_threads
 from tests.composing import CHOICES, GROUPS, choose, options, train_config
 
 

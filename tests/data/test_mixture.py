@@ -1,4 +1,4 @@
-"""Several tasks in one run: how often each is seen, and which prompt its rows wear."""
+"""Several tasks in one run: their rows share batches, each uses the prompt of its task."""
 
 from __future__ import annotations
 
@@ -9,47 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from softcue.build import build_data
 from softcue.contracts import Batch
-from softcue.data.mixture import MixedData, MixtureShuffle
+from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError
 from tests.composing import train_config
-
-SIZES = [8, 32, 160]
-
-
-def seen(temperature: float, *, seed: int = 0, epoch: int = 0) -> list[int]:
-    sampler = MixtureShuffle(sizes=SIZES, temperature=temperature, seed=seed)
-    sampler.set_epoch(epoch)
-    return list(sampler)
-
-
-def by_task(rows: list[int]) -> list[int]:
-    counts = Counter(0 if row < 8 else 1 if row < 40 else 2 for row in rows)
-    return [counts[task] for task in range(3)]
-
-
-def test_temperature_one_shows_every_row_once() -> None:
-    assert sorted(seen(1.0)) == list(range(sum(SIZES)))
-
-
-@pytest.mark.parametrize("temperature", [0.5, 2.0, 5.0])
-def test_a_task_is_seen_by_its_size_to_the_power_of_one_over_the_temperature(temperature: float) -> None:
-    weights = [size ** (1 / temperature) for size in SIZES]
-    expected = [sum(SIZES) * weight / sum(weights) for weight in weights]
-    assert by_task(seen(temperature)) == pytest.approx(expected, abs=1)
-    assert len(seen(temperature)) == sum(SIZES)
-
-
-def test_at_a_high_temperature_all_tasks_are_seen_equally_and_rows_of_one_equally_often() -> None:
-    rows = seen(1e6)
-    assert by_task(rows) == pytest.approx([67, 67, 66], abs=1)
-    times = Counter(row for row in rows if row < 8)
-    assert max(times.values()) - min(times.values()) <= 1
-
-
-def test_orders_follow_from_seed_and_epoch() -> None:
-    assert seen(2.0, epoch=3) == seen(2.0, epoch=3)
-    assert seen(2.0, epoch=3) != seen(2.0, epoch=2)
-    assert seen(2.0, seed=1) != seen(2.0, seed=0)
 
 
 def topics(*overrides: str) -> MixedData:
@@ -68,7 +30,7 @@ def topics(*overrides: str) -> MixedData:
     return data
 
 
-def test_rows_of_a_batch_wear_their_tasks_prompts_and_keep_its_classes(
+def test_rows_of_a_batch_use_their_tasks_prompts_and_classes(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     data = topics()
@@ -78,15 +40,15 @@ def test_rows_of_a_batch_wear_their_tasks_prompts_and_keep_its_classes(
         range(4), 9
     )
     assert any(len(set(batch.prompt_B.tolist())) > 1 for batch in batches)
-    rows = data.rows("train")
+    examples = data.examples("train")
     for batch in batches:
         for row, prompt, choices in zip(
             batch.row_B.tolist(), batch.prompt_B.tolist(), batch.choices, strict=True
         ):
-            assert rows[row].prompt == prompt
-            assert rows[row].choices == choices
-            assert len(data.kinds("train", row)) == len(rows[row].ids)
-    assert len(data.val_dataloader()) == 4
+            assert examples[row].prompt == prompt
+            assert examples[row].choices == choices
+            assert len(data.kinds("train", row)) == len(examples[row].ids)
+    assert len(data.val_dataloaders()) == 4
     assert len(data.ids("test")) == 24
     assert data.ids("test")[0].startswith("apple/")
 
@@ -117,7 +79,7 @@ def test_order_and_workers_are_those_of_the_settings(tokenizer: PreTrainedTokeni
 
 
 @pytest.mark.parametrize("padding", ["longest", "max_length"])
-def test_batches_are_padded_as_the_settings_say(tokenizer: PreTrainedTokenizerFast, padding: str) -> None:
+def test_batches_are_padded_as_data_padding_names(tokenizer: PreTrainedTokenizerFast, padding: str) -> None:
     data = topics(f"data.padding={padding}", "data.batch_size=3")
     data.encode(tokenizer, max_positions=512, padded=True)
     batches: list[Batch] = list(data.train_dataloader())
@@ -127,7 +89,7 @@ def test_batches_are_padded_as_the_settings_say(tokenizer: PreTrainedTokenizerFa
     assert len(widths) == 1 or padding == "longest"
 
 
-def test_what_makes_no_mixture_is_refused() -> None:
+def test_impossible_mixtures_are_refused() -> None:
     with pytest.raises(ConfigError, match="temperature is 0"):
         topics("data.temperature=0")
     with pytest.raises(ConfigError, match="same number"):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from softcue.train import train
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
+from tests.running import train_one
 
 TrainFast = Callable[..., Path]
 
@@ -31,7 +31,7 @@ def train_fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainFast]:
             f"paths.cache={CACHE}",
             *overrides,
         )
-        return train(settings).path
+        return train_one(settings).path
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOFTCUE_CACHE", str(CACHE))

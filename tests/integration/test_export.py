@@ -18,10 +18,10 @@ import torch
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.errors import ConfigError, RunError
 from softcue.export.__main__ import expect_free, load_all, peft_files, write_folder
-from softcue.train import train
 from softcue.trained import load
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
+from tests.running import train_one
 from tests.tiny import batch_of, score_classes
 
 TWEETS = ["@united my bag is lost again", "thanks @JetBlue for a lovely flight", "@AmericanAir hello ?"]
@@ -51,7 +51,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             f"paths.cache={CACHE}",
             *overrides,
         )
-        return train(settings).path
+        return train_one(settings).path
 
     return run
 

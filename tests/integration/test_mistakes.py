@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from softcue.errors import SoftcueError
-from softcue.train import train
+from tests.running import train_one
 
 TABLE = [
     "data=table",
@@ -65,7 +65,7 @@ def test_a_mistake_names_the_value_and_the_way_out(
 ) -> None:
     overrides, message = MISTAKES[mistake]
     with pytest.raises(SoftcueError, match=message):
-        train(quickstart(*overrides))
+        train_one(quickstart(*overrides))
     assert [path.name for path in tmp_path.rglob("*.tmp")] == []
     for record in tmp_path.rglob("record.json"):
         assert '"status": "failed"' in record.read_text()
@@ -75,9 +75,9 @@ def test_a_run_folder_that_cannot_be_written_is_named_before_anything_is_trained
     quickstart: Callable[..., DictConfig],
 ) -> None:
     with pytest.raises(SoftcueError, match=r"/dev/null/runs/.* cannot be written .* paths\.runs="):
-        train(quickstart("paths.runs=/dev/null/runs"))
+        train_one(quickstart("paths.runs=/dev/null/runs"))
 
 
 def test_a_precision_that_would_round_the_prompt_is_refused(quickstart: Callable[..., DictConfig]) -> None:
     with pytest.raises(SoftcueError, match=r"trainer\.precision=bf16-true casts the prompt itself"):
-        train(quickstart("trainer.precision=bf16-true"))
+        train_one(quickstart("trainer.precision=bf16-true"))

@@ -18,10 +18,10 @@ from hydra import compose, initialize_config_dir
 from softcue.configs import CONFIG_PATH
 from softcue.errors import DataError, RunError
 from softcue.predict.__main__ import predict_table
-from softcue.train import train
 from softcue.trained import load
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
+from tests.running import train_one
 
 TWEETS = [
     "@united my bag is lost again",
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"paths.runs={tmp_path_factory.mktemp('runs')}",
         f"paths.cache={CACHE}",
     )
-    return train(settings).path
+    return train_one(settings).path
 
 
 def softcue_predict(

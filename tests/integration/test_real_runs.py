@@ -15,15 +15,15 @@ import torch
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from softcue.build import build_backbone, build_data, build_prompt
+from softcue.build import build_backbone, build_data
 from softcue.contracts import Batch
 from softcue.errors import TrainingError
 from softcue.evaluation.predictions import predict
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.prompt_file import load_bank
 from softcue.runs.store import RunFolder
-from softcue.train import train
 from tests.integration.conftest import Quickstart
+from tests.running import train_one
 
 LEARNING = ["prompt_tuning", "prefix_tuning", "prefix_tuning_projected", "p_tuning", "p_tuning_lstm"]
 SUM = Scoring(per_token=False)
@@ -58,7 +58,7 @@ def test_a_method_learns_on_the_embedded_model(real_quickstart: Quickstart, meth
 
 def expect_learning(settings: DictConfig, method: str, *, backbone: str) -> None:
     before = weights_digest(settings)
-    folder = train(settings)
+    folder = train_one(settings)
 
     by_epoch = losses(folder)
     assert by_epoch[-1] < by_epoch[0]
@@ -86,9 +86,7 @@ def expect_learning(settings: DictConfig, method: str, *, backbone: str) -> None
 
 
 @pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning_lstm", "prefix_tuning"])
-def test_checkpoint_and_shipped_prompt_reload_to_identical_predictions(
-    quickstart: Quickstart, method: str
-) -> None:
+def test_the_trained_prompt_reloads_to_identical_predictions(quickstart: Quickstart, method: str) -> None:
     expect_identical_reload(quickstart(f"prompt={method}", "trainer.max_epochs=2"))
 
 
@@ -97,41 +95,23 @@ def test_a_prefix_on_the_embedded_model_reloads_to_identical_predictions(real_qu
 
 
 def expect_identical_reload(settings: DictConfig) -> None:
-    folder = train(settings)
+    folder = train_one(settings)
     saved = pd.read_parquet(folder.predictions_path("test"))
     lm, data = build_backbone(settings), build_data(settings)
     data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
 
-    state = torch.load(folder.checkpoint_path, weights_only=True)["state_dict"]
-    prompt = build_prompt(settings, lm.spec, data.template)
-    prompt.load_state_dict(
-        {name.removeprefix("prompt."): t for name, t in state.items() if "prompt." in name}
-    )
-    shipped, metadata = load_bank(folder.prompt_path)
-    with torch.no_grad():
-        folded = prompt.eval()().detach()
+    bank, metadata = load_bank(folder.prompt_path)
     (task,) = data.tasks.values()
-    for bank in (folded, shipped):
-        again = predict(lm, bank, cast(Iterable[Batch], task.eval_dataloader("test")), SUM)
-        assert again.columns(task.task.classes, data.ids("test")) == saved.to_dict(orient="list")
+    again = predict(lm, bank, cast(Iterable[Batch], task.eval_dataloader("test")), SUM)
+    assert again.columns(task.task.classes, data.ids("test")) == saved.to_dict(orient="list")
     assert metadata["layout"] == settings.prompt.layout
     assert metadata["backbone"] == settings.backbone.name
-
-
-def test_a_checkpoint_holds_the_prompt_and_never_the_backbone(quickstart: Quickstart) -> None:
-    folder = train(quickstart("prompt=p_tuning", "trainer.max_epochs=1"))
-    names = torch.load(folder.checkpoint_path, weights_only=True)["state_dict"].keys()
-    assert {name for name in names if name.startswith("prompt.")} == {
-        "prompt.input_PD",
-        *(f"prompt.mlp.{layer}.{part}" for layer in (0, 2, 4) for part in ("weight", "bias")),
-    }
-    assert not [name for name in names if "lm." in name or "model." in name]
 
 
 def test_the_hard_prompt_and_tfidf_are_scored_on_the_same_rows(quickstart: Quickstart) -> None:
     ids = []
     for method in ("hard_prompt", "baseline/tfidf"):
-        folder = train(quickstart(f"prompt={method}"))
+        folder = train_one(quickstart(f"prompt={method}"))
         record = folder.record()
         assert record is not None
         assert record.training is None
@@ -143,14 +123,14 @@ def test_the_hard_prompt_and_tfidf_are_scored_on_the_same_rows(quickstart: Quick
 
 
 def test_a_complete_run_is_not_run_again(quickstart: Quickstart) -> None:
-    folder = train(quickstart("prompt=hard_prompt"))
+    folder = train_one(quickstart("prompt=hard_prompt"))
     first = folder.record_path.stat().st_mtime_ns
-    assert train(quickstart("prompt=hard_prompt")).path == folder.path
+    assert train_one(quickstart("prompt=hard_prompt")).path == folder.path
     assert folder.record_path.stat().st_mtime_ns == first
 
 
 def test_a_dry_run_writes_nothing(quickstart: Quickstart, tmp_path: Path) -> None:
-    folder = train(quickstart("dry=true"))
+    folder = train_one(quickstart("dry=true"))
     assert not folder.path.exists()
     assert not (tmp_path / "runs").exists()
 
@@ -158,7 +138,7 @@ def test_a_dry_run_writes_nothing(quickstart: Quickstart, tmp_path: Path) -> Non
 def test_a_loss_that_is_no_number_stops_the_run_and_its_record_says_failed(quickstart: Quickstart) -> None:
     settings = quickstart("prompt=prefix_tuning", "optimizer.lr=3e37", "scheduler=constant")
     with pytest.raises(TrainingError, match=r"the loss is no longer finite at step 1 with .* 3e\+37; lower"):
-        train(settings)
+        train_one(settings)
     failed = json.loads((Path(settings.paths.run) / "record.json").read_text())
     assert failed["status"] == "failed"
     assert failed["error"]["type"] == "TrainingError"
@@ -175,7 +155,7 @@ def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: 
         "split.num_validation=8",
         "optimizer.lr=0.3",  # too high on purpose: the first epochs are the best
     )
-    folder = train(settings)
+    folder = train_one(settings)
     record = folder.record()
     assert record is not None
     assert record.training is not None
@@ -191,7 +171,7 @@ def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: 
 
 
 def test_the_choice_loss_learns_too(quickstart: Quickstart) -> None:
-    by_epoch = losses(train(quickstart("objective=choice", "scoring=mean")))
+    by_epoch = losses(train_one(quickstart("objective=choice", "scoring=mean")))
     assert by_epoch[-1] < by_epoch[0]
 
 
@@ -201,7 +181,7 @@ def test_wandb_is_offline_without_a_key_and_holds_config_metrics_and_summary(
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    folder = train(quickstart("logger=[csv,wandb]", "trainer.max_epochs=2"))
+    folder = train_one(quickstart("logger=[csv,wandb]", "trainer.max_epochs=2"))
     (run_file,) = (folder.path / "wandb").glob("offline-run-*/run-*.wandb")
     content = run_file.read_bytes()
     for expected in (b"prompt_tuning", b"train/loss", b"learning_rate", b"test/macro_f1"):
@@ -212,7 +192,7 @@ def test_adafactor_in_lesters_setting_trains_and_tensorboard_follows(quickstart:
     settings = quickstart(
         "optimizer=adafactor", "optimizer.lr=0.3", "scheduler=constant", "logger=[csv,tensorboard]"
     )
-    folder = train(settings)
+    folder = train_one(settings)
     by_epoch = losses(folder)
     assert by_epoch[-1] < by_epoch[0]
     events = EventAccumulator(str(folder.path / "tensorboard"))
@@ -222,7 +202,7 @@ def test_adafactor_in_lesters_setting_trains_and_tensorboard_follows(quickstart:
 
 
 def test_rows_that_were_all_cut_still_have_a_finite_loss(quickstart: Quickstart) -> None:
-    folder = train(quickstart("data.max_length=9", "trainer.max_epochs=1"))
+    folder = train_one(quickstart("data.max_length=9", "trainer.max_epochs=1"))
     record = folder.record()
     assert record is not None
     assert record.num_cut["train"] == 8
@@ -231,7 +211,9 @@ def test_rows_that_were_all_cut_still_have_a_finite_loss(quickstart: Quickstart)
 
 
 def test_mixed_precision_keeps_the_prompt_in_fp32(quickstart: Quickstart) -> None:
-    folder = train(quickstart("prompt=prefix_tuning", "trainer.precision=bf16-mixed", "trainer.max_epochs=1"))
+    folder = train_one(
+        quickstart("prompt=prefix_tuning", "trainer.precision=bf16-mixed", "trainer.max_epochs=1")
+    )
     bank, _ = load_bank(folder.prompt_path)
     assert {tensor.dtype for tensor in bank.tensors().values()} == {torch.float32}
     assert all(math.isfinite(loss) for loss in losses(folder))

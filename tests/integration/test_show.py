@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from softcue.build import build_data, build_prompted_backbone
 from softcue.errors import ConfigError
 from softcue.inspect.row import Token, render, tokens_of_first_row
-from softcue.train import train
+from tests.running import train_one
 
 Compose = Callable[..., DictConfig]
 
@@ -50,7 +50,7 @@ def test_keys_and_values_do_not_run(quickstart: Compose) -> None:
 def test_showing_prints_the_row_and_leaves_nothing_behind(
     quickstart: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train(quickstart("debug=show", "prompt=p_tuning_infix"))
+    folder = train_one(quickstart("debug=show", "prompt=p_tuning_infix"))
     printed = capsys.readouterr().out
     assert "20 virtual" in printed
     assert "[v19]" in printed
@@ -60,7 +60,7 @@ def test_showing_prints_the_row_and_leaves_nothing_behind(
 
 def test_a_baseline_has_no_tokens_to_show(quickstart: Compose) -> None:
     with pytest.raises(ConfigError, match="tfidf reads whole texts"):
-        train(quickstart("debug=show", "prompt=baseline/tfidf"))
+        train_one(quickstart("debug=show", "prompt=baseline/tfidf"))
 
 
 def test_the_rendered_row_holds_a_line_for_each_token(quickstart: Compose) -> None:

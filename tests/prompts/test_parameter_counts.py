@@ -14,7 +14,7 @@ from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
 from softcue.runs.record import Parameters
-from softcue.training.learners import parameters_line
+from softcue.training.prompt_learner import parameters_line
 from tests.tiny import tiny_tokenizer
 
 START = RandomNormal(std=0.1)

@@ -1,4 +1,4 @@
-"""Whole runs on a tiny random model, for which a second is enough."""
+"""Whole runs on a tiny random model, a second each."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model that `backbone=local` takes."""
+    """The folder of a model for `backbone=local`."""
     return save_tiny_backbone(tmp_path_factory.mktemp("backbone"), CACHE)
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_backbone: Path) -> list[str]:
-    """The overrides of a run of 9 steps in 3 epochs that saves its state at every batch."""
+    """The overrides of a run of 9 steps in 3 epochs that saves its state before every batch."""
     return [
         "experiment=quickstart",
         "backbone=local",
@@ -42,5 +42,5 @@ def tiny(tiny_backbone: Path) -> list[str]:
 
 @pytest.fixture
 def compose(tiny: list[str], tmp_path: Path) -> Compose:
-    """Such a run's config, its folder below `tmp_path` unless given."""
+    """The config of such a run, with its folder below `tmp_path`."""
     return lambda *overrides: train_config(*tiny, f"paths.runs={tmp_path / 'runs'}", *overrides)

@@ -1,9 +1,9 @@
-"""A run that goes on from any step ends in the same bytes as one that was never cut off."""
+"""An interrupted run that resumes from any step ends with the same bytes as an uninterrupted one."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from softcue.errors import RunError, TrainingError
+from softcue.execute import train
+from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
-from softcue.train import train, train_jointly
+from softcue.training.recorder import Recorder
 from softcue.training.resume import LastState
 from softcue.training.session import Session
+from tests.running import train_one
 
 Compose = Callable[..., DictConfig]
 CASES = {
@@ -40,38 +43,55 @@ CASES = {
         "optimizer.lr=3",
     ],
 }
+JOINT = {
+    "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"],
+    "validated": ["joint.learning_rate=[0.1,0.01]", "split.num_validation=6"],
+}
 
 
 @pytest.fixture
 def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a copy of all runs is kept each time that one saves its state."""
+    """A folder with a copy of all runs as they were each time that one saved its state."""
     folder, at_batch = tmp_path / "states", LastState.on_train_batch_start
 
-    def saved_and_copied(self: LastState, trainer: Trainer, *rest: Any) -> None:
+    def save_and_copy(self: LastState, trainer: Trainer, *rest: Any) -> None:
         at_batch(self, trainer, *rest)
         if self.path.exists():
             step = torch.load(self.path, weights_only=True)["global_step"]
             shutil.copytree(self.path.parents[1], folder / f"{step:03d}", dirs_exist_ok=True)
 
-    monkeypatch.setattr(LastState, "on_train_batch_start", saved_and_copied)
+    monkeypatch.setattr(LastState, "on_train_batch_start", save_and_copy)
     return folder
 
 
-def cut_off(*_: object, **__: object) -> None:
-    """In place of what is not to be reached, or not to end."""
+def interrupt(*_: object, **__: object) -> None:
+    """Stand in for a function during which, or instead of which, the process is interrupted."""
     raise KeyboardInterrupt
 
 
+def interrupted_in(owner: type, name: str, config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until this method is called, and stop there."""
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+
+
 def put_back(state: Path, compose: Compose) -> None:
-    """Have all runs as they were."""
+    """Replace all runs by those of an earlier state."""
     runs = Path(compose().paths.runs)
     shutil.rmtree(runs)
     shutil.copytree(state, runs)
 
 
-def content(folder: RunFolder) -> dict[str, object]:
+def record_of(folder: RunFolder) -> RunRecord:
     record = folder.record()
     assert record is not None
+    return record
+
+
+def content(folder: RunFolder) -> dict[str, object]:
+    record = record_of(folder)
     assert record.training is not None
     return {
         "prompt": folder.prompt_path.read_bytes(),
@@ -84,31 +104,47 @@ def content(folder: RunFolder) -> dict[str, object]:
     }
 
 
+def resumes(folders: Sequence[RunFolder]) -> list[int]:
+    trainings = [record_of(folder).training for folder in folders]
+    return [training.resumes for training in trainings if training is not None]
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_that_goes_on_from_any_step_ends_in_the_same_bytes(
+def test_a_run_that_resumes_from_any_step_ends_with_the_same_bytes(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
-    folder = train(compose(*CASES[case]))
+    folder = train_one(compose(*CASES[case]))
     whole = content(folder)
     monkeypatch.undo()
     kept = sorted(states.iterdir())
     assert len(kept) >= 4
-    # Of 3 batches an epoch: amid the first, at the start of the second, amid it, and the last.
-    for state in kept if case == "prompt tuning" else (kept[1], kept[3], kept[4], kept[-1]):
+    # With 3 batches an epoch: within the first epoch, at the start of the second, and the last state.
+    for state in kept if case == "prompt tuning" else (kept[1], kept[3], kept[-1]):
         put_back(state, compose)
         train(compose(*CASES[case]))
         assert content(folder) == whole, state.name
-        record = folder.record()
-        assert record is not None
-        assert record.training is not None
-        assert record.training.resumes == 1
+        assert resumes([folder]) == [1]
+
+
+@pytest.mark.parametrize("case", JOINT)
+def test_runs_that_train_jointly_resume_jointly(
+    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    whole = [content(folder) for folder in train(compose(*JOINT[case]))]
+    monkeypatch.undo()
+    kept = sorted(states.iterdir())
+    for state in (kept[1], kept[3]):  # within the first epoch, and at the start of the second
+        put_back(state, compose)
+        folders = train(compose(*JOINT[case]))
+        assert [content(folder) for folder in folders] == whole, state.name
+        assert resumes(folders) == [1, 1]
 
 
 def test_the_bytes_do_not_depend_on_the_memory_for_contexts_or_on_earlier_runs(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = ["prompt=prompt_tuning_suffix"]
-    folder = train(compose(*case, "cache.budget_gb=0"))
+    folder = train_one(compose(*case, "cache.budget_gb=0"))
     whole = content(folder)
     monkeypatch.undo()
     put_back(sorted(states.iterdir())[2], compose)
@@ -117,75 +153,76 @@ def test_the_bytes_do_not_depend_on_the_memory_for_contexts_or_on_earlier_runs(
     assert content(folder) == whole
 
 
-def test_runs_that_train_together_go_on_together(
-    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    case = ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"]
-    whole = [content(folder) for folder in train_jointly(compose(*case))]
-    monkeypatch.undo()
-    kept = sorted(states.iterdir())
-    for state in (kept[1], kept[3]):  # amid the first epoch, and at the start of the second
-        put_back(state, compose)
-        folders = train_jointly(compose(*case))
-        assert [content(folder) for folder in folders] == whole, state.name
-        records = [folder.record() for folder in folders]
-        assert [record.training.resumes for record in records if record and record.training] == [1, 1]
-        assert not list(folders[0].path.parent.glob("*/joint.ckpt"))
-
-
-def test_a_run_that_has_diverged_among_others_stays_so(compose: Compose, states: Path) -> None:
+def test_a_run_that_has_diverged_stays_so_when_the_others_resume(compose: Compose, states: Path) -> None:
     case = ["prompt=prefix_tuning", "scheduler=constant", "joint.learning_rate=[0.01,3e37]"]
 
-    def ended() -> tuple[dict[str, object], str]:
+    def result() -> tuple[dict[str, object], str]:
         with pytest.raises(TrainingError, match="no longer finite") as caught:
-            train_jointly(compose(*case))
+            train(compose(*case))
         folders = [RunFolder(runs, path.name) for path in runs.iterdir()]
         (complete,) = (folder for folder in folders if folder.is_complete)
         return content(complete), str(caught.value)
 
     runs = Path(compose().paths.runs)
-    whole = ended()
+    whole = result()
     put_back(sorted(states.iterdir())[-1], compose)
-    assert ended() == whole
+    assert result() == whole
 
 
-def test_runs_that_trained_together_and_were_cut_off_while_scored_do_not_train_again(
-    compose: Compose, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("overrides", [["seed=0"], ["joint.seed=[0,1]"]], ids=["alone", "jointly"])
+def test_runs_interrupted_while_scored_do_not_train_again(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
 ) -> None:
+    interrupted_in(Session, "score", compose(*overrides), monkeypatch)
+    # Once more before anything is scored, as a process that is killed while it loads the model.
+    interrupted_in(Session, "set_up", compose(*overrides), monkeypatch)
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "score", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            train_jointly(compose("joint.seed=[0,1]"))
-    monkeypatch.setattr(Trainer, "fit", cut_off)
-    assert all(folder.is_complete for folder in train_jointly(compose("joint.seed=[0,1]")))
+        patch.setattr(Trainer, "fit", interrupt)
+        resumed = [content(folder) for folder in train(compose(*overrides))]
+    other = train(compose(*overrides, f"paths.runs={tmp_path / 'other'}"))
+    assert resumed == [content(folder) for folder in other]
 
 
-def test_a_run_alone_starts_anew_from_the_end_of_a_pass_that_no_record_tells_of(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_run_does_not_resume_from_the_state_of_other_runs(
+    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "trained", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            train_jointly(compose("joint.seed=[0,1]"))
-    alone = content(train(compose("seed=0")))
-    assert "last.ckpt holds the end of a packed run" in caplog.text
-    assert alone == content(train(compose("seed=0", f"paths.runs={tmp_path / 'other'}")))
+    train(compose("joint.seed=[0,1]"))
+    monkeypatch.undo()
+    for overrides in (["seed=0"], ["joint.seed=[0,2]"]):
+        caplog.clear()
+        put_back(sorted(states.iterdir())[2], compose)
+        folders = train(compose(*overrides))
+        assert "last.ckpt is the state of other runs (prompt_tuning-" in caplog.text
+        assert set(resumes(folders)) == {0}
 
 
-def test_a_pass_does_not_go_on_with_other_runs(
-    compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
+def test_a_complete_run_keeps_no_state_to_resume_from(compose: Compose) -> None:
+    folders = train(compose("joint.seed=[0,1]"))
+    assert all(folder.is_complete and not folder.checkpoint_path.exists() for folder in folders)
+
+
+def test_an_interruption_before_the_record_of_training_costs_the_steps_since_the_last_state(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_jointly(compose("joint.seed=[0,1]"))
-    put_back(sorted(states.iterdir())[2], compose)
-    folders = train_jointly(compose("joint.seed=[0,2]"))
-    assert "joint.ckpt is of other runs (prompt_tuning-" in caplog.text
-    records = [folder.record() for folder in folders]
-    assert [record.training.resumes for record in records if record and record.training] == [0, 0]
+    interrupted_in(Recorder, "record_training", compose(), monkeypatch)
+    folder = train_one(compose())
+    assert resumes([folder]) == [1]
+    assert content(folder) == content(train_one(compose(f"paths.runs={tmp_path / 'other'}")))
+
+
+def test_a_checkpoint_holds_the_prompt_and_never_the_backbone(compose: Compose, states: Path) -> None:
+    folder = train_one(compose("prompt=p_tuning", "trainer.max_epochs=1"))
+    state = sorted(states.iterdir())[0] / folder.path.name / "last.ckpt"
+    names = torch.load(state, weights_only=True)["state_dict"].keys()
+    assert {name.rpartition("prompt.")[2] for name in names if "train_loss" not in name} == {
+        "input_PD",
+        *(f"mlp.{layer}.{part}" for layer in (0, 2, 4) for part in ("weight", "bias")),
+    }
 
 
 @pytest.fixture
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine of two cores, both at work."""
+    """A machine with two cores, both in use."""
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr("joblib.cpu_count", lambda: 2)
@@ -195,54 +232,39 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_run_goes_on_with_as_many_threads_as_it_began_with(
+def test_a_run_resumes_with_as_many_threads_as_it_began_with(
     compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     case = ["prompt=p_tuning_lstm", 'prompt.layout="[soft:20]{input}"']
-    folder = train(compose(*case))
+    folder = train_one(compose(*case))
     whole, state = content(folder), sorted(states.iterdir())[2]
     torch.set_num_threads(1)
 
-    def go_on(*overrides: str) -> int:
+    def threads_of_resumed(*overrides: str) -> int:
         put_back(state, compose)
-        record = train(compose(*case, *overrides)).record()
-        assert record is not None
-        return record.hardware.threads
+        return record_of(train_one(compose(*case, *overrides))).hardware.threads
 
-    assert go_on() == 2
+    assert threads_of_resumed() == 2
     assert torch.get_num_threads() == 1
     assert content(folder) == whole
     assert "threads=" not in caplog.text
-    assert go_on("threads=1") == 1
-    assert "with threads=2 and goes on" in caplog.text
+    assert threads_of_resumed("threads=1") == 1
+    assert "with threads=2 and resumes" in caplog.text
 
 
-def test_a_run_cut_off_while_scoring_does_not_train_again(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_state_that_cannot_be_read_is_named_and_training_starts_from_the_beginning(
+    compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "score", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            train(compose())
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "fit", cut_off)
-        resumed = content(train(compose()))
-    assert resumed == content(train(compose(f"paths.runs={tmp_path / 'other'}")))
-
-
-def test_a_state_that_cannot_be_read_is_named_and_training_begins_anew(
-    compose: Compose, caplog: pytest.LogCaptureFixture
-) -> None:
-    folder = train(compose())
+    folder = train_one(compose())
     whole = content(folder)
-    folder.record_path.unlink()
+    put_back(sorted(states.iterdir())[2], compose)
     folder.checkpoint_path.write_bytes(folder.checkpoint_path.read_bytes()[:1000])
     train(compose())
     assert content(folder) == whole
     assert "last.ckpt cannot be read" in caplog.text
 
 
-def test_a_disk_that_is_full_stops_the_run_with_a_line_and_leaves_the_state_before(
+def test_a_full_disk_stops_the_run_with_one_line_and_the_earlier_state_remains(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[bytes] = []
@@ -256,12 +278,12 @@ def test_a_disk_that_is_full_stops_the_run_with_a_line_and_leaves_the_state_befo
 
     save_checkpoint = Trainer.save_checkpoint
     monkeypatch.setattr(Trainer, "save_checkpoint", until_full)
-    settings = compose()
+    config = compose()
     with pytest.raises(
         RunError, match=r"last.ckpt cannot be written \(No space left on device\): free space"
     ):
-        train(settings)
-    folder = Path(settings.paths.run)
+        train(config)
+    (folder,) = Path(config.paths.runs).iterdir()
     assert (folder / "last.ckpt").read_bytes() == saved[2]
     assert not list(folder.glob(".*.tmp"))
     assert '"status": "failed"' in (folder / "record.json").read_text()

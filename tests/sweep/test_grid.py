@@ -19,8 +19,8 @@ from softcue.errors import RunBusyError
 from softcue.formats.prompt_file import load_bank
 from softcue.runs.record import Failure
 from softcue.runs.store import RunFolder, list_records
-from softcue.train import train
 from tests.composing import train_config
+from tests.running import train_one
 from tests.sweep.conftest import Sweep, start
 
 BASELINE = ["experiment=quickstart", "prompt=baseline/tfidf", "split.num_test=20"]
@@ -130,13 +130,13 @@ def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
     settings = train_config(*BASELINE, f"paths.runs={tmp_path}")
     dry = settings.copy()
     dry.dry = True
-    folder = train(dry)
+    folder = train_one(dry)
     with (
         folder.lock(wait_s=0),
         pytest.raises(RunBusyError, match=r"is being run by another process: wait for it"),
     ):
-        train(settings.copy())
-    assert train(settings).is_complete
+        train_one(settings.copy())
+    assert train_one(settings).is_complete
 
 
 def test_two_concurrent_sweeps_run_no_job_twice(tiny: list[str], tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from hydra.types import RunMode
 from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
 from softcue.sweep.jobs import Jobs
-from softcue.train import train
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
+from tests.running import train_one
 
 COMMON = ["experiment=quickstart", f"paths.cache={CACHE}"]
 LISTS = [
@@ -54,7 +54,7 @@ def jobs() -> Jobs:
 def test_a_job_has_the_folder_that_it_has_alone_whatever_came_before(jobs: Jobs, tmp_path: Path) -> None:
     runs = f"paths.runs={tmp_path}"
     found = jobs.from_overrides([[*COMMON, runs, *overrides] for overrides in [*LISTS, *reversed(LISTS)]])
-    alone = [train(train_config(*COMMON, runs, *overrides, "dry=true")).path for overrides in LISTS]
+    alone = [train_one(train_config(*COMMON, runs, *overrides, "dry=true")).path for overrides in LISTS]
     assert [job.folders[0].path for job in found] == [*alone, *reversed(alone)]
     # dtype=auto is float32 on some machines.
     assert len({job.folders[0].path for job in found}) >= len(LISTS) - 1
@@ -63,7 +63,8 @@ def test_a_job_has_the_folder_that_it_has_alone_whatever_came_before(jobs: Jobs,
 def test_runs_that_train_together_are_one_job(jobs: Jobs, tmp_path: Path) -> None:
     (job,) = jobs.from_overrides([[*COMMON, f"paths.runs={tmp_path}", "joint.seed=[0,1]"]])
     alone = [
-        train(train_config(*COMMON, f"paths.runs={tmp_path}", f"seed={seed}", "dry=true")) for seed in (0, 1)
+        train_one(train_config(*COMMON, f"paths.runs={tmp_path}", f"seed={seed}", "dry=true"))
+        for seed in (0, 1)
     ]
     assert [folder.path for folder in job.folders] == [folder.path for folder in alone]
 

@@ -1,4 +1,4 @@
-"""The distillation loss against the formula written out over plain logits."""
+"""The distillation loss against its formulas, written out over plain logits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def embeddings(count: int, *, seed: int) -> Tensor:
 
 @pytest.fixture
 def teachers(tmp_path: Path, lm: StreamLM) -> list[str]:
-    """Two finished runs, one for each task."""
+    """Two complete runs, one for each task."""
     folders = []
     for task, prompt_PD in enumerate(embeddings(2, seed=0)):
         folder = tmp_path / f"teacher{task}"
@@ -59,23 +59,23 @@ def distillation(teachers: list[str], *, logits: float, hidden: float, layout: s
 def test_both_terms_equal_the_formulas_written_out(lm: StreamLM, teachers: list[str]) -> None:
     student = PromptBank(embeddings_TPD=embeddings(2, seed=1))
     teacher = PromptBank(embeddings_TPD=embeddings(2, seed=0))
-    # Labels of two tokens are predicted from two places: 2 + 1 + 2 places in all.
-    mine_MD, theirs_MD = (
+    # A label of two tokens is predicted at two positions: 2 + 1 + 2 positions in all.
+    student_MD, teacher_MD = (
         lm.states(bank, batch(), batch().target_choices).hidden_MD for bank in (student, teacher)
     )
-    assert len(mine_MD) == 5
+    assert len(student_MD) == 5
     divergence = 0.0
-    for mine_D, theirs_D in zip(mine_MD, theirs_MD, strict=True):
-        q_V, p_V = lm.logits(mine_D[None])[0].softmax(-1), lm.logits(theirs_D[None])[0].softmax(-1)
+    for student_D, teacher_D in zip(student_MD, teacher_MD, strict=True):
+        q_V, p_V = lm.logits(student_D[None])[0].softmax(-1), lm.logits(teacher_D[None])[0].softmax(-1)
         divergence += float((p_V * (p_V / q_V).log()).sum()) / 5
-    squares = float(((mine_MD - theirs_MD) ** 2).sum()) / (5 * HIDDEN)
+    squares = float(((student_MD - teacher_MD) ** 2).sum()) / (5 * HIDDEN)
     label = -float(score_targets(lm, student, batch()).log_likelihood_BC.sum()) / 5
     loss = distillation(teachers, logits=0.5, hidden=2.0)(lm, student, batch(), SUM)
     assert float(loss.mean) == pytest.approx(label + 0.5 * divergence + 2.0 * squares, rel=1e-5)
     assert float(loss.weight) == 5
 
 
-def test_a_student_equal_to_its_teachers_pays_for_labels_alone(lm: StreamLM, teachers: list[str]) -> None:
+def test_a_student_equal_to_its_teachers_has_the_label_loss_only(lm: StreamLM, teachers: list[str]) -> None:
     same = PromptBank(embeddings_TPD=embeddings(2, seed=0))
     loss = distillation(teachers, logits=1.0, hidden=1.0)(lm, same, batch(), SUM)
     assert float(loss.mean) == pytest.approx(
@@ -83,15 +83,15 @@ def test_a_student_equal_to_its_teachers_pays_for_labels_alone(lm: StreamLM, tea
     )
 
 
-def test_without_weights_no_teacher_is_asked(lm: StreamLM, teachers: list[str]) -> None:
+def test_without_weights_no_teacher_runs(lm: StreamLM, teachers: list[str]) -> None:
     student = PromptBank(embeddings_TPD=embeddings(2, seed=1))
     objective = distillation(teachers, logits=0.0, hidden=0.0)
     expected = LanguageModelLoss()(lm, student, batch(), SUM).mean
     assert torch.equal(objective(lm, student, batch(), SUM).mean, expected)
-    assert not objective._kept
+    assert not objective._states_of
 
 
-def test_each_term_pulls_the_student_to_its_teacher(lm: StreamLM, teachers: list[str]) -> None:
+def test_each_term_has_a_gradient_for_every_task(lm: StreamLM, teachers: list[str]) -> None:
     for logits, hidden in ((1.0, 0.0), (0.0, 1.0)):
         leaf = embeddings(2, seed=1).requires_grad_()
         objective = distillation(teachers, logits=logits, hidden=hidden)
@@ -101,7 +101,7 @@ def test_each_term_pulls_the_student_to_its_teacher(lm: StreamLM, teachers: list
         assert leaf.grad.abs().sum(dim=(1, 2)).gt(0).all()
 
 
-def test_a_teacher_runs_each_row_once_however_rows_are_batched(
+def test_a_teacher_runs_each_row_once_whatever_the_batches(
     lm: StreamLM, teachers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     objective, student = (
@@ -109,27 +109,27 @@ def test_a_teacher_runs_each_row_once_however_rows_are_batched(
         PromptBank(embeddings_TPD=embeddings(2, seed=1)),
     )
     whole, run = batch(), lm.states
-    asked: list[tuple[int, ...]] = []
+    rows_run: list[tuple[int, ...]] = []
 
     def counted(bank: PromptBank, rows: Batch, choices: Sequence[Choices]) -> TargetStates:
-        asked.extend(rows.rows if bank.embeddings_TPD is not student.embeddings_TPD else ())
+        rows_run.extend(rows.rows if bank.embeddings_TPD is not student.embeddings_TPD else ())
         return run(bank, rows, choices)
 
     monkeypatch.setattr(lm, "states", counted)
     for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0], [0, 2, 1]):
         for rows in (order[:2], order[2:]):
             objective(lm, student, whole.select(rows), SUM)
-    assert sorted(asked) == sorted(whole.rows)
+    assert sorted(rows_run) == sorted(whole.rows)
 
 
-def test_what_a_teacher_gives_does_not_depend_on_the_batch(lm: StreamLM, teachers: list[str]) -> None:
+def test_a_teachers_states_do_not_depend_on_the_batch(lm: StreamLM, teachers: list[str]) -> None:
     whole, alone = (distillation(teachers, logits=0.0, hidden=1.0) for _ in range(2))
     together_MD = whole._teacher_states(lm, batch())
     apart_MD = torch.cat([alone._teacher_states(lm, batch().select([row])) for row in range(3)])
     assert torch.equal(together_MD, apart_MD)
 
 
-def test_teachers_that_do_not_fit_are_refused(lm: StreamLM, teachers: list[str]) -> None:
+def test_teachers_that_do_not_match_are_refused(lm: StreamLM, teachers: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"1 runs for the tasks \['one', 'two'\]"):
         distillation(teachers[:1], logits=1.0, hidden=0.0)
     with pytest.raises(ConfigError, match="same layout"):

@@ -1,4 +1,4 @@
-"""The curve's file, through whatever ends the process that writes it; and what W&B is told."""
+"""The curve's file, whatever interrupts its writer; the loggers of joint runs; the settings of W&B."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from softcue.errors import RunError
-from softcue.training.loggers import CurveLogger, wandb_logger
+from softcue.training.loggers import CurveLogger, JointLogger, wandb_logger
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -31,37 +31,37 @@ def test_every_row_is_on_disk_as_soon_as_it_is_logged(tmp_path: Path) -> None:
         assert [row["step"] for row in rows(logger.path)] == [str(number) for number in range(step + 1)]
 
 
-def test_a_number_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_number_is_read_back_exactly(tmp_path: Path) -> None:
     value = 0.1 + 0.2
     logger = CurveLogger(save_dir=str(tmp_path))
     logger.log_metrics({"loss": value}, step=0)
     assert float(rows(logger.path)[0]["loss"]) == value
 
 
-def test_a_new_name_gets_a_column_and_the_rows_before_it_none(tmp_path: Path) -> None:
+def test_a_new_name_gets_a_column_that_is_empty_in_earlier_rows(tmp_path: Path) -> None:
     logger = written(tmp_path, 0, 1)
     logger.log_metrics({"test/macro_f1": 0.5}, step=2)
     assert [row["test/macro_f1"] for row in rows(logger.path)] == ["", "", "0.5"]
     assert [row["loss"] for row in rows(logger.path)] == ["0.0", "0.25", ""]
 
 
-def test_a_run_that_goes_on_keeps_the_rows_before_and_writes_the_others_again(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_earlier_rows_and_writes_the_others_again(tmp_path: Path) -> None:
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
     whole = written(tmp_path / "whole", *range(6))
     cut = written(tmp_path / "cut", *range(5))
     with cut.path.open("a") as file:
-        file.write("5,0.1")  # a row whose writer was killed
+        file.write("5,0.1")  # the writer was killed within this row
     written(tmp_path / "cut", 3, 4, 5)
     assert cut.path.read_text() == whole.path.read_text()
 
 
-def test_a_run_that_begins_anew_begins_an_empty_curve(tmp_path: Path) -> None:
+def test_a_run_that_starts_from_the_beginning_starts_an_empty_curve(tmp_path: Path) -> None:
     written(tmp_path, 0, 1, 2)
     assert len(rows(written(tmp_path, 0).path)) == 1
 
 
-def test_a_disk_that_is_full_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
     logger = written(tmp_path, 0)
     logger.path.unlink()
     logger.path.symlink_to("/dev/full")
@@ -69,7 +69,23 @@ def test_a_disk_that_is_full_is_named(tmp_path: Path) -> None:
         logger.log_metrics({"loss": 1.0, "epoch": 0}, step=1)
 
 
-def test_wandb_groups_the_runs_of_a_folder_and_knows_each_again(tmp_path: Path) -> None:
+def test_wandb_groups_the_runs_of_a_folder_and_resumes_each(tmp_path: Path) -> None:
     logger = wandb_logger(project="p", save_dir=str(tmp_path / "my_sweep" / "p_tuning-12"))
-    told = logger._wandb_init
-    assert (told["group"], told["id"], told["resume"]) == ("my_sweep", "my_sweep-p_tuning-12", "allow")
+    settings = logger._wandb_init
+    assert (settings["group"], settings["id"], settings["resume"]) == (
+        "my_sweep",
+        "my_sweep-p_tuning-12",
+        "allow",
+    )
+
+
+def test_each_joint_run_logs_its_own_metrics_under_their_own_names(tmp_path: Path) -> None:
+    own = {}
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        own[f"{name}:"] = [CurveLogger(save_dir=str(tmp_path / name))]
+    logger = JointLogger(own)
+    logger.log_metrics({"one:train/loss": 0.5, "two:train/loss": 0.25, "epoch": 0}, step=3)
+    logger.log_metrics({"two:train/loss": 0.125, "epoch": 1}, step=4)
+    assert rows(tmp_path / "one" / "metrics.csv") == [{"epoch": "0", "step": "3", "train/loss": "0.5"}]
+    assert [row["train/loss"] for row in rows(tmp_path / "two" / "metrics.csv")] == ["0.25", "0.125"]

@@ -1,4 +1,4 @@
-"""Label log-likelihoods to class scores."""
+"""From label log-likelihoods to class scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from softcue.backbone.scoring import TargetScores
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """A class's score: its label's log-likelihood, summed or, `per_token`, averaged over tokens."""
+    """The score of a class: its label's log-likelihood, summed over tokens or, `per_token`, averaged."""
 
     per_token: bool
 

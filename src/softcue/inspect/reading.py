@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softcue.build import build_data, build_prompt
 from softcue.contracts import PromptBank
-from softcue.data.datamodule import PromptData
+from softcue.data.prompt_data import PromptData
 from softcue.errors import ConfigError, RunError, SoftcueError
 from softcue.inspect.measures import Drift, drift, nearest, norms, percentiles, quantiles, similarity
 from softcue.inspect.text_attention import TextView, watch_text

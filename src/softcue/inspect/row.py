@@ -13,9 +13,8 @@ from softcue.backbone.base import Backbone
 from softcue.backbone.stream import plan_rows, split_shared
 from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Batch, PromptBank, SoftPrompt
-from softcue.data.datamodule import PromptData
 from softcue.data.encode import Kind
-from softcue.data.mixture import MixedData
+from softcue.data.run_data import RunData
 
 RowKind = Kind | Literal["pad", "label"]
 Run = Literal["not run", "shared prefix", "static context", "tail", "own forward"]
@@ -47,7 +46,7 @@ class Token:
     run: Run
 
 
-def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: PromptData | MixedData) -> list[Token]:
+def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: RunData) -> list[Token]:
     """The first row of the first training batch, its label behind it."""
     batch: Batch = next(iter(data.train_dataloader()))
     label = batch.choices[0][int(batch.target_B[0])]
@@ -115,6 +114,6 @@ def _style(token: Token) -> str:
     )
 
 
-def show(lm: Backbone, prompt: SoftPrompt, data: PromptData | MixedData) -> None:
+def show(lm: Backbone, prompt: SoftPrompt, data: RunData) -> None:
     """Print the first training row to the terminal."""
     Console().print(render(tokens_of_first_row(lm, prompt().detach(), data), data.layout))

@@ -40,11 +40,6 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
-    def joint_path(self) -> Path:
-        """The state from which joint training resumes, in the first run's folder."""
-        return self.path / "joint.ckpt"
-
-    @property
     def log_path(self) -> Path:
         """The log."""
         return self.path / "run.log"

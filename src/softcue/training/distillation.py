@@ -1,8 +1,8 @@
 """Prompt distillation (Wang et al. 2023, section 3.2): a multitask prompt learns from single-task ones.
 
-For each row, the teacher is the finished prompt of the row's own task on the same frozen model. Its
-states for a row never change, so each row is run once, and alone: the last digits of a matrix product
-depend on the other rows in it, and a run that is resumed meets rows in other company.
+The teacher of a row is the trained prompt of the row's task on the same frozen model. Its states for a
+row never change, so each row runs once. It runs alone because the last digits of a matrix product depend
+on the other rows in it, and a resumed run may first meet a row in another batch.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ RowKey = tuple[int, int, Ids]
 class Distillation(Objective):
     """The label loss, plus `logits` times equation 2 and `hidden` times equation 3.
 
-    Both are means over the places that predict label tokens, M of them: equation 2, the divergence
-    KL(teacher || student) of the next-token distributions, in nats; equation 3, the mean squared
-    difference of the final hidden states. A weight of 0 leaves its term out.
+    Both are means over the M positions that predict label tokens. Equation 2: the divergence
+    KL(teacher || student) of the next-token distributions, in nats. Equation 3: the mean squared
+    difference of the final hidden states. A weight of 0 omits the term.
 
     Raises:
-        ConfigError: teachers that do not fit the tasks, the backbone or the layout, or negative weights.
+        ConfigError: teachers that do not match the tasks, the backbone or the layout, or negative weights.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Distillation(Objective):
         if len(teachers) != len(tasks):
             raise ConfigError(
                 f"objective.teachers names {len(teachers)} runs for the tasks {list(tasks)}; give one "
-                "finished run for each task, in this order."
+                "complete run for each task, in this order."
             )
         self.logits, self.hidden = logits, hidden
         self.label_loss = LanguageModelLoss()
@@ -54,21 +54,21 @@ class Distillation(Objective):
         for run, (_, metadata) in zip(teachers, loaded, strict=True):
             if metadata["layout"] != layout:
                 raise ConfigError(
-                    f"objective.teachers: {run} has layout {metadata['layout']!r}, and this run "
+                    f"objective.teachers: {run} has layout {metadata['layout']!r} and this run has "
                     f"{layout!r}; teacher and student read the same rows, so give both the same layout."
                 )
         self.backbones = {metadata["backbone"] for _, metadata in loaded}
         self.teachers = PromptBank.concat([bank for bank, _ in loaded])
-        self._kept: dict[RowKey, Tensor] = {}
+        self._states_of: dict[RowKey, Tensor] = {}
 
     def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         if self.backbones != {lm.spec.name}:
             raise ConfigError(
                 f"objective.teachers were trained on {sorted(self.backbones)}, and this run's backbone is "
-                f"{lm.spec.name}; train teachers on it."
+                f"{lm.spec.name}; train the teachers on it."
             )
         states = lm.states(bank, batch, batch.target_choices)
-        loss = self.label_loss.of(lm.read_scores(states), batch.target_B, scoring)
+        loss = self.label_loss.loss(lm.read_scores(states), batch.target_B, scoring)
         if not (self.logits or self.hidden):
             return loss
         teacher_MD = self._teacher_states(lm, batch)
@@ -80,33 +80,33 @@ class Distillation(Objective):
         return BatchLoss(mean=mean, weight=loss.weight)
 
     def _teacher_states(self, lm: Backbone, batch: Batch) -> Tensor:
-        """The teachers' final hidden states at the places that predict label tokens: [M, D]."""
+        """The teachers' final hidden states at the positions that predict label tokens: [M, D]."""
         prompts, targets = batch.prompt_B.tolist(), batch.target_B.tolist()
         keys: list[RowKey] = list(zip(prompts, targets, batch.rows, strict=True))
         for at, key in enumerate(keys):
-            if key not in self._kept:
-                self._kept[key] = self._run_teacher(lm, batch.select([at]))
-        return torch.cat([self._kept[key] for key in keys])
+            if key not in self._states_of:
+                self._states_of[key] = self._run_teacher(lm, batch.select([at]))
+        return torch.cat([self._states_of[key] for key in keys])
 
     @torch.no_grad()
     def _run_teacher(self, lm: Backbone, row: Batch) -> Tensor:
-        # In the weights' own precision, as every later step meets these states, with autocast or without.
+        # In the weights' own precision: later steps use these states with autocast and without.
         with torch.autocast(lm.device.type, enabled=False):
             return lm.states(self.teachers.to(lm.device), row, row.target_choices).hidden_MD
 
 
 def divergence(lm: Backbone, teacher_MD: Tensor, student_MD: Tensor) -> Tensor:
-    """KL(teacher || student) of the next-token distributions, in nats, the mean over M places."""
+    """KL(teacher || student) of the next-token distributions, in nats: the mean over M positions."""
     at_once = max(1, LOGITS_AT_ONCE // lm.spec.vocab_size)
 
-    def some(teacher_mD: Tensor, student_mD: Tensor) -> Tensor:
+    def chunk(teacher_mD: Tensor, student_mD: Tensor) -> Tensor:
         teacher_mV = lm.logits(teacher_mD).log_softmax(dim=-1)
         student_mV = lm.logits(student_mD).log_softmax(dim=-1)
         return (teacher_mV.exp() * (teacher_mV - student_mV)).sum()
 
-    parts = [
-        # Recomputed in the backward pass, or every part's logits would be kept until then.
-        checkpoint(some, teacher_mD, student_mD, use_reentrant=False)
+    chunks = [
+        # Recomputed in the backward pass, which would otherwise keep the logits of all chunks until then.
+        checkpoint(chunk, teacher_mD, student_mD, use_reentrant=False)
         for teacher_mD, student_mD in zip(teacher_MD.split(at_once), student_MD.split(at_once), strict=True)
     ]
-    return torch.stack(parts).sum() / len(teacher_MD)
+    return torch.stack(chunks).sum() / len(teacher_MD)

@@ -1,11 +1,11 @@
-"""The learning curve as a file, and loggers that need a decision before they start."""
+"""The learning curve as a file, the loggers of joint runs, and the choices that W&B needs."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from softcue.runs.atomic import unwritable, write_atomic
 
-Row = dict[str, str]
+CurveRow = dict[str, str]
 
 
-class CurveLogger(Logger):
-    """`metrics.csv`: every row on disk as it comes, and a run that goes on writes on.
-
-    Lightning's own CSVLogger deletes the file when it starts and writes every hundredth step.
-    """
-
-    def __init__(self, *, save_dir: str) -> None:
-        super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
-        self._columns: list[str] | None = None
-
+class _NamelessLogger(Logger):
     @property
     def name(self) -> str:
         return ""
@@ -38,12 +28,24 @@ class CurveLogger(Logger):
     def version(self) -> str:
         return ""
 
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The run's config.yaml has them."""
+
+
+class CurveLogger(_NamelessLogger):
+    """Writes `metrics.csv`: each row is on disk as soon as it is logged, and a resumed run appends to it.
+
+    Lightning's CSVLogger deletes the file when it starts and writes every hundredth step.
+    """
+
+    def __init__(self, *, save_dir: str) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self._columns: list[str] | None = None
+
     @property
     def save_dir(self) -> str:
         return str(self.path.parent)
-
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The run's config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float | torch.Tensor], step: int | None = None) -> None:
@@ -51,7 +53,7 @@ class CurveLogger(Logger):
         if "epoch" in metrics:
             row["epoch"] = str(int(metrics["epoch"]))
         if self._columns is None:
-            # Of rows that an earlier process left, those from this step on are about to come again.
+            # A resumed run repeats the steps from this one on, so rows of an earlier process go.
             earlier = [old for old in self._rows() if int(old["step"]) < int(step or 0)]
             self._rewrite([*earlier, row])
         elif set(row) <= set(self._columns):
@@ -63,30 +65,48 @@ class CurveLogger(Logger):
         else:
             self._rewrite([*self._rows(), row])
 
-    def _rows(self) -> list[Row]:
-        """The file's rows; the last one only if it is whole."""
+    def _rows(self) -> list[CurveRow]:
+        """The file's rows, without a last one that was not written completely."""
         if not self.path.exists():
             return []
         whole = self.path.read_text().rpartition("\n")[0]
         rows = csv.DictReader(io.StringIO(whole))
         return [{name: value for name, value in row.items() if value} for row in rows]
 
-    def _rewrite(self, rows: list[Row]) -> None:
+    def _rewrite(self, rows: list[CurveRow]) -> None:
         self._columns = sorted({name for row in rows for name in row})
         header = dict(zip(self._columns, self._columns, strict=True))
         write_atomic(self.path, _lines([header, *rows], self._columns))
 
 
-def _lines(rows: list[Row], columns: list[str]) -> str:
+class JointLogger(_NamelessLogger):
+    """Passes metrics on to the runs' own loggers: a name's prefix selects the run and is removed."""
+
+    def __init__(self, loggers: Mapping[str, Sequence[Logger]]) -> None:
+        super().__init__()
+        self.loggers = loggers
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for prefix, loggers in self.loggers.items():
+            own = {
+                name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)
+            }
+            if own:
+                for logger in loggers:
+                    logger.log_metrics({**own, "epoch": metrics["epoch"]}, step=step)
+
+
+def _lines(rows: list[CurveRow], columns: list[str]) -> str:
     text = io.StringIO()
     csv.DictWriter(text, columns, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def wandb_logger(*, project: str, save_dir: str) -> WandbLogger:
-    """A W&B run in `save_dir`: online with an API key, else offline until `wandb sync`.
+    """A W&B run in `save_dir`: online with an API key, otherwise offline, to be sent by `wandb sync`.
 
-    Runs of one folder, as those of a sweep, are a group; one that goes on is the same run.
+    The runs of one folder, as those of a sweep, form a group. A resumed run keeps its W&B run.
     """
     offline = os.environ.get("WANDB_MODE") == "offline" or not _has_key()
     folder = Path(save_dir)

@@ -1,165 +1,183 @@
-"""The LightningModule: a soft prompt in training around a frozen model.
+"""The LightningModule: soft prompts in training around a frozen model, those of one run or of several.
 
-The frozen model is no submodule, so that Lightning neither saves it, nor casts it, nor puts it
-into training mode: checkpoints hold the prompt alone.
+Runs that train jointly share the passes through the model. Each keeps its own rows, loss, dropout and
+optimizer state, so it ends as it would have ended alone. The frozen model is no submodule, so Lightning
+does not save it, cast it or put it into training mode: checkpoints hold the prompts only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import LightningModule
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics.aggregation import MeanMetric
 from transformers import get_scheduler
 
 from softcue.backbone.base import Backbone
-from softcue.contracts import Batch, PromptBank, SoftPrompt
+from softcue.contracts import Batch
 from softcue.errors import ConfigError, TrainingError
 from softcue.evaluation.metrics import LabelMetrics, mean_metrics
 from softcue.evaluation.predictions import predict_batch
 from softcue.evaluation.scoring import Scoring
-from softcue.training.objectives import BatchLoss, Objective
-from softcue.training.resume import step_generator
+from softcue.training.member import Member
+from softcue.training.objectives import Objective
 
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
 
 
 class PromptModule(LightningModule):
-    """Trains one soft prompt, for one task or several; `lm` stays as it is.
+    """Trains the prompts of `members`; `lm` does not change.
 
-    `classes` are each task's. Several tasks have a validation loader each, in their order.
+    A member whose loss is not finite stops training with an error in `Member.failure`; the others continue.
+    A training batch is a list with a batch of each member. Validation loaders are those of the first
+    member's tasks, then those of the second's, and so on.
     """
 
     def __init__(
         self,
         *,
         lm: Backbone,
-        prompt: SoftPrompt,
-        classes: Mapping[str, tuple[str, ...]],
+        members: Sequence[Member],
         objective: Objective,
         scoring: Scoring,
-        optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
-        seed: int,
     ) -> None:
         super().__init__()
-        self.lm = lm
-        self.seed = seed
-        self.window_weight = 0.0
-        """Loss units of the batches whose gradients are summed for the next update."""
-        self.prompt = prompt
-        self.objective = objective
-        self.scoring = scoring
-        self.optimizer_factory = optimizer
-        self.scheduler_factory = scheduler
-        self.train_loss = MeanMetric()
-        # So that a checkpoint amid an epoch holds the epoch's mean so far.
-        self.train_loss.persistent(True)
-        self.validation_loss = MeanMetric()
-        self.validation_metrics = nn.ModuleList(
-            LabelMetrics(of_task, synced=True) for of_task in classes.values()
-        )
+        self.lm, self.objective, self.scoring, self.scheduler_factory = lm, objective, scoring, scheduler
+        self._members = nn.ModuleList(members)
+
+    @property
+    def members(self) -> list[Member]:
+        """All members, in the order of the batches."""
+        return [cast(Member, member) for member in self._members]
+
+    @property
+    def running(self) -> list[Member]:
+        """The members that have not failed."""
+        return [member for member in self.members if member.failure is None]
 
     def on_fit_start(self) -> None:
-        self.expect_fp32(str(self.trainer.precision))
-        self.lm.to(self.device)
-
-    def expect_fp32(self, precision: str) -> None:
-        """A prompt in bfloat16 learns nothing."""
-        if next(self.prompt.parameters()).dtype != torch.float32:
+        if next(self.parameters()).dtype != torch.float32:
             raise ConfigError(
-                f"trainer.precision={precision} casts the prompt itself, and bfloat16 rounds "
+                f"trainer.precision={self.trainer.precision} casts the prompt itself, and bfloat16 rounds "
                 "its updates to nothing; set backbone.dtype=bfloat16 with trainer.precision=32-true instead."
             )
+        self.lm.to(self.device)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        loss = self.objective(self.lm, self.bank_at(self.global_step), batch, self.scoring)
-        self._expect_finite(loss.mean, "the loss")
-        self.log("train/loss_step", loss.mean.detach(), prog_bar=True, batch_size=len(batch))
-        return self.add_loss(loss)
-
-    def bank_at(self, step: int) -> PromptBank:
-        """The prompts in training, with the dropout that the run draws in this step."""
-        device = next(self.prompt.parameters()).device
-        with step_generator(self.seed, step, device):
-            return cast(PromptBank, self.prompt())
-
-    def add_loss(self, loss: BatchLoss) -> Tensor:
-        """Count a batch towards the epoch's mean and the next update: its loss summed, not averaged."""
-        self.train_loss.update(loss.mean.detach(), loss.weight)
-        self.window_weight += float(loss.weight)
-        summed: Tensor = loss.mean * loss.weight
-        return summed
+    def training_step(self, batches: list[Batch], _: int) -> Tensor:
+        running = [pair for pair in zip(self.members, batches, strict=True) if pair[0].failure is None]
+        banks = [member.bank_at(self.global_step) for member, _ in running]
+        losses = self.objective.losses(self.lm, banks, [batch for _, batch in running], self.scoring)
+        means, sums = [], []
+        for (member, batch), loss in zip(running, losses, strict=True):
+            if self._is_finite(member, loss.mean, "the loss"):
+                mean = loss.mean.detach()
+                self.log(f"{member.prefix}train/loss_step", mean, batch_size=len(batch))
+                means.append(mean)
+                sums.append(member.add_loss(loss))
+        if not sums:
+            raise cast(TrainingError, running[-1][0].failure)
+        self.log("loss", torch.stack(means).mean(), prog_bar=True, logger=False, batch_size=1)
+        # No member's gradient depends on another's.
+        return torch.stack(sums).sum()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        self.average_gradients(self.trainer)
+        for member in self.running:
+            weight = torch.tensor(member.window_weight, device=self.device)
+            weight = cast(Tensor, self.trainer.strategy.reduce(weight, reduce_op="mean"))
+            # Lightning has divided the gradients by the number of batches and averaged them over processes.
+            member.average_gradients(weight / self.trainer.accumulate_grad_batches)
 
-    def average_gradients(self, trainer: Trainer) -> None:
-        """Divide summed gradients by the units they sum over: those of one large batch's mean loss.
-
-        Lightning has divided them by the number of batches, and averaged them over processes.
-        """
-        weight = torch.tensor(self.window_weight, device=self.device)
-        weight = cast(Tensor, trainer.strategy.reduce(weight, reduce_op="mean"))
-        for parameter in self.prompt.parameters():
-            if parameter.grad is not None:
-                parameter.grad.mul_(trainer.accumulate_grad_batches / weight)
-        self.window_weight = 0.0
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Member by member: each gradient has its own norm.
+        for member in self.members:
+            if gradient_clip_val and gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+                nn.utils.clip_grad_value_(member.prompt.parameters(), gradient_clip_val)
+            elif gradient_clip_val:
+                nn.utils.clip_grad_norm_(member.prompt.parameters(), gradient_clip_val)
 
     def on_train_epoch_end(self) -> None:
-        # Weighted by label tokens: a mean of batch means would count a short last batch too much.
-        self.log("train/loss", self.train_loss.compute())
-        self.log("learning_rate", self.learning_rate)
-        self.train_loss.reset()
+        for member in self.running:
+            # Weighted by label tokens: a mean of batch means would give a short last batch too much weight.
+            self.log(f"{member.prefix}train/loss", member.train_loss.compute())
+            self.log(f"{member.prefix}learning_rate", self._learning_rate(member))
+        for member in self.members:
+            member.train_loss.reset()
 
     def on_train_end(self) -> None:
-        # The last update is followed by no loss that would show it.
-        for name, parameter in self.prompt.named_parameters():
-            self._expect_finite(parameter, f"the prompt's {name}")
+        # No loss follows the last update to show that it was finite.
+        for member in self.running:
+            for name, parameter in member.prompt.named_parameters():
+                if not self._is_finite(member, parameter, f"the prompt's {name}"):
+                    break
 
     def validation_step(self, batch: Batch, _: int, dataloader_idx: int = 0) -> None:
-        bank = self.prompt()
-        loss = self.objective(self.lm, bank, batch, self.scoring)
-        self.validation_loss.update(loss.mean, loss.weight)
-        rows = predict_batch(self.lm, bank, batch, self.scoring)
-        metrics = cast(LabelMetrics, self.validation_metrics[dataloader_idx])
-        metrics.update(rows.probability_BC, rows.target_B, rows.nll_B, rows.num_tokens_B)
+        pairs = [(member, metrics) for member in self.members for metrics in member.validation_metrics]
+        member, metrics = pairs[dataloader_idx]
+        if member.failure is None:
+            bank = member.prompt()
+            loss = self.objective(self.lm, bank, batch, self.scoring)
+            member.validation_loss.update(loss.mean, loss.weight)
+            rows = predict_batch(self.lm, bank, batch, self.scoring)
+            cast(LabelMetrics, metrics).update(
+                rows.probability_BC, rows.target_B, rows.nll_B, rows.num_tokens_B
+            )
 
     def on_validation_epoch_end(self) -> None:
-        by_task = [cast(LabelMetrics, metrics) for metrics in self.validation_metrics]
-        values = mean_metrics([metrics.compute() for metrics in by_task])
-        values["loss"] = float(self.validation_loss.compute())
-        self.log_dict({f"validation/{name}": value for name, value in values.items()})
-        self.validation_loss.reset()
-        for metrics in by_task:
-            metrics.reset()
+        for member in self.running:
+            by_task = [cast(LabelMetrics, metrics) for metrics in member.validation_metrics]
+            values = mean_metrics([metrics.compute() for metrics in by_task])
+            values["loss"] = float(member.validation_loss.compute())
+            self.log_dict({f"{member.prefix}validation/{name}": value for name, value in values.items()})
+            member.reset_validation()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        failures = {at: str(one.failure) for at, one in enumerate(self.members) if one.failure}
+        checkpoint["members"] = {"run_ids": [member.run_id for member in self.members], "failures": failures}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for at, message in checkpoint["members"]["failures"].items():
+            self.members[at].stop(TrainingError(message))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer_factory(self.prompt.parameter_groups())
+        # One optimizer serves all: its state and its arithmetic are per parameter.
+        groups: list[dict[str, Any]] = []
+        for member in self.members:
+            member.first_group = len(groups)
+            groups += member.optimizer_factory(member.prompt.parameter_groups()).param_groups
+        optimizer = self.members[0].optimizer_factory(groups)
         scheduler = self.scheduler_factory(
             optimizer, total_steps=int(self.trainer.estimated_stepping_batches)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _expect_finite(self, values: Tensor, what: str) -> None:
-        if not torch.isfinite(values).all():
-            raise TrainingError(
-                f"{what} is no longer finite at step {self.global_step} with learning rate "
-                f"{self.learning_rate:g}; lower optimizer.lr, or warm up with scheduler.warmup_fraction=0.1."
-            )
-
-    @property
-    def learning_rate(self) -> float:
-        """What the optimizer takes at this step."""
+    def _learning_rate(self, member: Member) -> float:
         optimizer = cast(Optimizer, self.optimizers(use_pl_optimizer=False))
-        return float(optimizer.param_groups[0]["lr"])
+        return float(optimizer.param_groups[member.first_group]["lr"])
+
+    def _is_finite(self, member: Member, values: Tensor, what: str) -> bool:
+        """Whether all values are finite; if not, the member stops."""
+        if torch.isfinite(values).all():
+            return True
+        member.stop(
+            TrainingError(
+                f"{what} is no longer finite at step {self.global_step} with learning rate "
+                f"{self._learning_rate(member):g}; lower optimizer.lr, or warm up with "
+                "scheduler.warmup_fraction=0.1."
+            )
+        )
+        return False
 
 
 def schedule_with_warmup(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,7 +18,7 @@ from softcue.evaluation.scoring import Scoring
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLoss:
-    """The loss of a batch, and how many units (label tokens, or rows) it is the mean of."""
+    """The mean loss of a batch, and the number of units (label tokens, or rows) that it averages."""
 
     mean: Tensor
     weight: Tensor
@@ -29,29 +31,41 @@ class Objective(ABC):
     def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
         """The loss of a labelled batch, in nats."""
 
+    def losses(
+        self, lm: Backbone, banks: Sequence[PromptBank], batches: Sequence[Batch], scoring: Scoring
+    ) -> list[BatchLoss]:
+        """The loss of each batch under its own bank: by default with one pass through the model for each."""
+        return [self(lm, bank, batch, scoring) for bank, batch in zip(banks, batches, strict=True)]
+
 
 class ScoresObjective(Objective):
-    """A training loss in two halves: what the model says of each row, and what that costs."""
+    """A training loss that is a function of label scores; several batches share one pass."""
 
     @abstractmethod
     def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
         """The label scores that the loss needs: one pass through the frozen model."""
 
     @abstractmethod
-    def of(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+    def loss(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         """The loss of labelled rows, in nats."""
 
     def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
-        return self.of(self.scores(lm, bank, batch), batch.target_B, scoring)
+        return self.loss(self.scores(lm, bank, batch), batch.target_B, scoring)
+
+    def losses(
+        self, lm: Backbone, banks: Sequence[PromptBank], batches: Sequence[Batch], scoring: Scoring
+    ) -> list[BatchLoss]:
+        scores = self.scores(lm, *concat(banks, batches)).split([len(batch) for batch in batches])
+        return [self.loss(own, batch.target_B, scoring) for own, batch in zip(scores, batches, strict=True)]
 
 
 class LanguageModelLoss(ScoresObjective):
-    """Mean negative log-likelihood of the right label's tokens: loss falls on nothing else."""
+    """Mean negative log-likelihood of the right label's tokens; no other token has a loss."""
 
     def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
         return lm.score(bank, batch, batch.target_choices)
 
-    def of(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+    def loss(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         num_tokens = scores.num_tokens_BC.sum()
         return BatchLoss(mean=-scores.log_likelihood_BC.sum() / num_tokens, weight=num_tokens)
 
@@ -62,6 +76,17 @@ class ChoiceLoss(ScoresObjective):
     def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
         return lm.score(bank, batch, batch.choices)
 
-    def of(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+    def loss(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         scores_BC = scoring.scores_BC(scores)
         return BatchLoss(mean=cross_entropy(scores_BC, target_B), weight=scores_BC.new_tensor(len(target_B)))
+
+
+def concat(banks: Sequence[PromptBank], batches: Sequence[Batch]) -> tuple[PromptBank, Batch]:
+    """One bank and one batch of several pairs; each row uses the prompt that it used in its own pair."""
+    first, moved = 0, []
+    for bank, batch in zip(banks, batches, strict=True):
+        # In a bank of one prompt all rows use it, whatever their batch says.
+        own_B = batch.prompt_B if bank.num_prompts > 1 else torch.zeros_like(batch.prompt_B)
+        moved.append(replace(batch, prompt_B=own_B + first))
+        first += bank.num_prompts
+    return PromptBank.concat(banks), Batch.concat(moved)

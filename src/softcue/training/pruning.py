@@ -1,4 +1,4 @@
-"""A run as a trial of a search: it reports its validation metric, and ends early when it lags behind."""
+"""A run as a trial of a search: it reports a validation metric and ends early when it lags behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ STUDY = "softcue"
 
 
 class Pruning(Callback):
-    """Asks the study's pruner after every validation."""
+    """Reports `metric` after every validation and stops the run if the study's pruner says so.
+
+    Raises:
+        ConfigError: validation computes no such metric.
+        PrunedError: the pruner stopped the run.
+    """
 
     def __init__(self, *, journal: str, trial: int, metric: str, pruner: optuna.pruners.BasePruner) -> None:
         storage = JournalStorage(JournalFileBackend(journal))
@@ -29,7 +34,7 @@ class Pruning(Callback):
         value: Any = trainer.callback_metrics.get(self.metric)
         if value is None:
             raise ConfigError(
-                f"the search goes by {self.metric!r}, which no validation gives; choose one of "
+                f"search.metric is {self.metric!r}, which validation does not compute; choose one of "
                 f"{', '.join(sorted(trainer.callback_metrics))}, and give the run validation rows."
             )
         if trainer.current_epoch not in self._reported:
@@ -41,5 +46,5 @@ class Pruning(Callback):
 
     @property
     def _reported(self) -> dict[int, float]:
-        """What the run said before it was cut off."""
+        """Values by epoch, also those reported before an interruption."""
         return self.study._storage.get_trial(self.trial._trial_id).intermediate_values

@@ -7,8 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from softcue.data.datamodule import PARTS, Part, PromptData
-from softcue.data.mixture import MixedData
+from softcue.data.run_data import PARTS, Part, RunData
 from softcue.runs.store import RunFolder
 
 
@@ -29,14 +28,9 @@ class Run:
     dry: bool
     show: bool
     folder: RunFolder
-    data: PromptData | MixedData
+    data: RunData
     settings: dict[str, Any]
     config: DictConfig
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The names of its tasks: one, or several that share a prompt's training."""
-        return tuple(self.data.tasks)
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -1,3 +1,5 @@
+"""One task's rows: split, encoded, counted and batched."""
+
 from __future__ import annotations
 
 import logging
@@ -11,9 +13,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Batch
-from softcue.data.collate import Collator, EpochShuffle, LengthGrouping, Row
-from softcue.data.datamodule import Order, PromptData
+from softcue.data.collate import Collator, Example
+from softcue.data.order import Order
 from softcue.data.pool import Pool
+from softcue.data.prompt_data import PromptData
+from softcue.data.run_data import Batching
 from softcue.data.splits import AllLabelled, FewShot, Splitter
 from softcue.data.task import Task
 from softcue.errors import ConfigError
@@ -44,14 +48,11 @@ def _data(
         task=task,
         layout="[soft:5]{input}",
         splitter=split,
-        batch_size=8,
-        eval_batch_size=16,
+        batching=Batching(
+            batch_size=8, eval_batch_size=16, padding=padding, order=order, seed=0, num_workers=0
+        ),
         max_length=max_length,
-        padding=padding,
-        order=order,
-        seed=0,
         cache_dir=None,
-        num_workers=0,
     )
 
 
@@ -69,8 +70,8 @@ def _batches(loader: object) -> list[Batch]:
 def test_rows_are_padded_on_the_left() -> None:
     choices = ((1,), (2, 3))
     rows = [
-        Row(ids=[-1, 7], choices=choices, target=1, prompt=0, row=4),
-        Row(ids=[-1, 8, 9], choices=choices, target=-1, prompt=2, row=5),
+        Example(ids=[-1, 7], choices=choices, target=1, prompt=0, row=4),
+        Example(ids=[-1, 8, 9], choices=choices, target=-1, prompt=2, row=5),
     ]
     batch = Collator(width="longest")(rows)
     assert batch.rows == ((-1, 7), (-1, 8, 9))
@@ -94,7 +95,7 @@ def test_a_fixed_width_pads_every_batch_alike(
     assert {rows.width for rows in padded if rows is not None} == {64 + 5 - 2}
 
 
-def test_an_engine_that_asks_for_none_gets_no_padding(
+def test_batches_without_padding_are_not_padded(
     tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = _data(tweets, task, padding="max_length")
@@ -133,12 +134,12 @@ def test_unlabelled_rows_are_in_no_part_with_a_loss(
     data.encode(tokenizer, 2048, padded=True)
     assert not set(pool.unlabelled["id"]) & {*data.ids("train"), *data.ids("validation"), *data.ids("test")}
     assert data.ids("unlabelled") == list(pool.unlabelled["id"])
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+    for loader in (data.train_dataloader(), *data.val_dataloaders(), data.eval_dataloader("test")):
         assert all(batch.target_B.min() >= 0 for batch in _batches(loader))
-    assert [batch.target_B.tolist() for batch in _batches(data.predict_dataloader())] == [[-1] * 5]
+    assert [batch.target_B.tolist() for batch in _batches(data.eval_dataloader("unlabelled"))] == [[-1] * 5]
 
 
-def test_text_is_there_without_a_tokenizer(tweets: Pool, task: Task) -> None:
+def test_text_needs_no_tokenizer(tweets: Pool, task: Task) -> None:
     data = _data(tweets, task)
     data.load()
     assert data.texts("train") == list(data.parts.train["Tweet text"])
@@ -146,12 +147,12 @@ def test_text_is_there_without_a_tokenizer(tweets: Pool, task: Task) -> None:
     assert data.fingerprint == tweets.fingerprint
 
 
-def test_evaluation_batches_hold_rows_of_similar_length_and_say_which(
+def test_evaluation_batches_hold_numbered_rows_of_similar_length(
     tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = _data(tweets, task)
     data.encode(tokenizer, 2048, padded=True)
-    batches = _batches(data.test_dataloader())
+    batches = _batches(data.eval_dataloader("test"))
     lengths = [len(row) for batch in batches for row in batch.rows]
     assert lengths == sorted(lengths)
     rows = torch.cat([batch.row_B for batch in batches])
@@ -160,49 +161,20 @@ def test_evaluation_batches_hold_rows_of_similar_length_and_say_which(
     assert targets[rows.argsort()].tolist() == data.targets("test")
 
 
-def test_training_order_follows_from_seed_and_epoch() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
-        sampler = EpochShuffle(num_rows=50, seed=seed)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    assert order(0, 3) == order(0, 3)
-    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in range(3)}) == 6
-    assert sorted(order(0, 1)) == list(range(50))
-
-
-def test_length_grouped_batches_hold_rows_of_similar_length() -> None:
-    lengths = torch.randint(5, 60, (203,), generator=torch.Generator().manual_seed(0)).tolist()
-
-    def order(seed: int, epoch: int) -> list[int]:
-        grouping = LengthGrouping(lengths=lengths, batch_size=8)
-        sampler = EpochShuffle(num_rows=203, seed=seed, grouping=grouping)
-        sampler.set_epoch(epoch)
-        return list(sampler)
-
-    def spread(rows: list[int]) -> int:
-        batches = [rows[start : start + 8] for start in range(0, len(rows), 8)]
-        return sum(int(max(lengths[r] for r in b) - min(lengths[r] for r in b)) for b in batches)
-
-    plain = EpochShuffle(num_rows=203, seed=0)
-    assert spread(order(0, 0)) < spread(list(plain)) / 3
-    assert order(0, 3) == order(0, 3)
-    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in range(3)}) == 6
-    assert sorted(order(0, 1)) == list(range(203))
-
-
 def test_the_order_of_training_rows_is_a_setting(
     tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     data = _data(tweets, task, order="length_grouped")
     data.encode(tokenizer, 2048, padded=True)
     rows = torch.cat([batch.row_B for batch in _batches(data.train_dataloader())])
-    assert sorted(rows.tolist()) == list(range(len(data.rows("train"))))
+    assert sorted(rows.tolist()) == list(range(len(data.examples("train"))))
     with pytest.raises(ConfigError, match=r"data\.order=sorted; choose shuffled or length_grouped"):
         _data(tweets, task, order=cast(Order, "sorted"))
 
 
-def test_an_empty_part_has_no_loader(tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_there_is_no_validation_loader_without_validation_rows(
+    tweets: Pool, task: Task, tokenizer: PreTrainedTokenizerFast
+) -> None:
     small = Pool(
         labelled=tweets.labelled.select(range(50)),
         held_out=None,
@@ -211,9 +183,9 @@ def test_an_empty_part_has_no_loader(tweets: Pool, task: Task, tokenizer: PreTra
     )
     data = _data(small, task, split=AllLabelled(num_validation=0, seed=0))
     data.encode(tokenizer, 2048, padded=True)
-    assert (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()) == ([], [], [])
+    assert data.val_dataloaders() == []
 
 
-def test_padding_to_no_length_is_refused(tweets: Pool, task: Task) -> None:
+def test_padding_to_an_unknown_length_is_refused(tweets: Pool, task: Task) -> None:
     with pytest.raises(ConfigError, match=r"data\.padding is max_length and data\.max_length is null"):
         _data(tweets, task, max_length=None, padding="max_length")

@@ -1,0 +1,160 @@
+"""The rows of one task under one prompt layout."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import datasets
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
+
+from softcue.contracts import Choices
+from softcue.data.collate import Collator, Example
+from softcue.data.encode import Encoder, Kind
+from softcue.data.order import EpochShuffle
+from softcue.data.pool import Pool, Source
+from softcue.data.run_data import PARTS, Batching, Part, RunData
+from softcue.data.splits import Parts, Splitter
+from softcue.data.task import Task
+from softcue.data.template import compose
+from softcue.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class PromptData(RunData):
+    """A task's rows. Those without a label are only in the part "unlabelled".
+
+    `prompt` is the prompt of the bank that the rows use.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        task: Task,
+        layout: str,
+        splitter: Splitter,
+        batching: Batching,
+        max_length: int | None,
+        cache_dir: str | None,
+        prompt: int = 0,
+    ) -> None:
+        super().__init__(
+            task_name=task.name, layout=layout, template=compose(layout, task.template), batching=batching
+        )
+        if batching.padding == "max_length" and max_length is None:
+            raise ConfigError("data.padding is max_length and data.max_length is null. Set one or the other.")
+        self.task = task
+        self._source, self._splitter, self._max_length = source, splitter, max_length
+        self._cache_dir, self._prompt = cache_dir, prompt
+        self._pool: Pool | None = None
+        self._parts: Parts | None = None
+        self._encoder: Encoder | None = None
+        self._padded = False
+        self._examples: dict[Part, list[Example]] = {}
+
+    @property
+    def tasks(self) -> Mapping[str, PromptData]:
+        return {self.task_name: self}
+
+    @property
+    def fingerprint(self) -> str:
+        return self._pool.fingerprint if self._pool else "unknown"
+
+    def read(self) -> None:
+        if self._pool is None:
+            self._pool = self._source.load(self.task)
+
+    def load(self) -> None:
+        self.read()
+        if self._parts is None:
+            self._parts = self._splitter.split(self._loaded_pool, self.task.classes)
+
+    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
+        self.load()
+        self._encoder = Encoder(
+            template=self.template,
+            task=self.task,
+            tokenizer=tokenizer,
+            max_length=self._max_length,
+            max_positions=max_positions,
+        )
+        self._padded = padded
+        for part in PARTS:
+            self._examples[part] = self._encode_part(part)
+
+    @property
+    def parts(self) -> Parts:
+        """The labelled rows, split."""
+        assert self._parts is not None, "load() comes first"
+        return self._parts
+
+    @property
+    def choices(self) -> Choices:
+        """The label tokens of each class."""
+        return self.encoder.choices
+
+    @property
+    def encoder(self) -> Encoder:
+        """Text to ids, for the tokenizer that `encode` was given."""
+        assert self._encoder is not None, "encode() comes first"
+        return self._encoder
+
+    def texts(self, part: Part) -> list[str]:
+        """Each row's plain text: its columns, joined by line breaks."""
+        return ["\n".join(row[name] for name in self.template.columns) for row in self._table(part)]
+
+    def targets(self, part: Part) -> list[int]:
+        """Each row's class index, -1 in the unlabelled part."""
+        table = self._table(part)
+        if part == "unlabelled":
+            return [-1] * len(table)
+        return [self.task.classes.index(label) for label in table["label"]]
+
+    def ids(self, part: Part) -> list[str]:
+        return list(self._table(part)["id"])
+
+    def examples(self, part: Part) -> list[Example]:
+        return self._examples[part]
+
+    def kinds(self, part: Part, row: int) -> list[Kind]:
+        return self.encoder.kinds(self._table(part)[row])
+
+    def eval_dataloader(self, part: Part) -> DataLoader[Example]:
+        """A part's batches, of rows of similar length; `Batch.row_B` are the rows' numbers."""
+        by_length = sorted(self._examples[part], key=lambda example: len(example.ids))
+        return self._loader(by_length, batch_size=self.batching.eval_batch_size)
+
+    def _order(self, examples: Sequence[Example]) -> EpochShuffle:
+        return EpochShuffle(
+            num_rows=len(examples), seed=self.batching.seed, grouping=self.batching.grouping(examples)
+        )
+
+    @property
+    def _collator(self) -> Collator:
+        fixed = self.encoder.max_row_length if self.batching.padding == "max_length" else None
+        return Collator(width=(fixed or "longest") if self._padded else None)
+
+    @property
+    def _loaded_pool(self) -> Pool:
+        assert self._pool is not None, "load() comes first"
+        return self._pool
+
+    def _table(self, part: Part) -> datasets.Dataset:
+        tables = {"train": self.parts.train, "validation": self.parts.validation, "test": self.parts.test}
+        return tables.get(part, self._loaded_pool.unlabelled)
+
+    def _encode_part(self, part: Part) -> list[Example]:
+        encoded = self.encoder.encode_dataset(self._table(part), cache_dir=self._cache_dir, part=part)
+        num_cut = self.num_cut[part] = sum(row.was_cut for row in encoded)
+        if num_cut:
+            log.info(
+                "%d of %d %s rows were cut to %d tokens",
+                *(num_cut, len(encoded), part, self.encoder.max_length),
+            )
+        return [
+            Example(ids=row.ids, choices=self.choices, target=target, prompt=self._prompt, row=at)
+            for at, (row, target) in enumerate(zip(encoded, self.targets(part), strict=True))
+        ]

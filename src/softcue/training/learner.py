@@ -1,0 +1,70 @@
+"""The interface of everything that learns from a run's rows: soft prompts and baselines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from softcue.data.prompt_data import PromptData
+from softcue.data.run_data import Part
+from softcue.errors import TrainingError
+from softcue.evaluation.predictions import Predictions
+from softcue.runs.record import Parameters, Training
+from softcue.runs.store import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """The end of a run's training, and its share of the time.
+
+    `training` is None for a method that does not train step by step.
+    """
+
+    training: Training | None
+    seconds: float
+
+
+class Learner(ABC):
+    """What a run trains and scores.
+
+    `backbone`, `dtype` and `engine` describe the language model; None without one.
+    """
+
+    backbone: str | None = None
+    dtype: str | None = None
+    engine: str | None = None
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, learners: Sequence[Self], checkpoint: Path) -> list[Fitted | TrainingError]:
+        """Train one learner or several jointly, resuming from `checkpoint` if it holds their state.
+
+        The result of one that diverges is its error.
+        """
+
+    @property
+    @abstractmethod
+    def parameters(self) -> Parameters:
+        """How many numbers are trained, saved and used in all."""
+
+    @abstractmethod
+    def predict(self, data: PromptData, part: Part) -> Predictions:
+        """Class probabilities for every row of a part of one task."""
+
+    def restore(self, folder: RunFolder, training: Training) -> None:
+        """Restore the state that `fit` reached, from the file that `save` wrote."""
+        raise AssertionError("only what trains step by step is restored")
+
+    # Without steps there is no curve to log, and a baseline saves and opens nothing.
+
+    def log(self, metrics: Mapping[str, float]) -> None:  # noqa: B027
+        """Log metrics, by names such as `test/macro_f1`."""
+
+    def save(self, folder: RunFolder) -> None:  # noqa: B027
+        """Write the result of training, as users take it from the run's folder."""
+
+    def close(self, *, failed: bool) -> None:  # noqa: B027
+        """Close loggers."""

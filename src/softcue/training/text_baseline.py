@@ -1,0 +1,60 @@
+"""A text classifier as a learner, on the same rows as soft prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from softcue.baselines.base import TextClassifier
+from softcue.data.prompt_data import PromptData
+from softcue.data.run_data import Part, RunData
+from softcue.errors import ConfigError, TrainingError
+from softcue.evaluation.predictions import Predictions
+from softcue.runs.record import Parameters
+from softcue.training.learner import Fitted, Learner
+
+
+class TextBaseline(Learner):
+    """Trains a classifier on the texts of one task.
+
+    Raises:
+        ConfigError: data of several tasks.
+    """
+
+    def __init__(self, *, classifier: TextClassifier, data: RunData) -> None:
+        if len(data.tasks) > 1:
+            raise ConfigError(
+                f"a baseline learns one task, and data.tasks has {len(data.tasks)}: {', '.join(data.tasks)}. "
+                "Choose one of them as data, or a soft prompt as prompt."
+            )
+        (self.data,) = data.tasks.values()
+        self.classifier = classifier
+
+    @classmethod
+    def fit(cls, learners: Sequence[Self], checkpoint: Path) -> list[Fitted | TrainingError]:
+        return [learner._fit() for learner in learners]
+
+    @property
+    def parameters(self) -> Parameters:
+        count = self.classifier.num_parameters
+        return Parameters(trainable=count, shipped=count, total=count)
+
+    def predict(self, data: PromptData, part: Part) -> Predictions:
+        probability_BC = torch.from_numpy(self.classifier.probabilities(data.texts(part))).float()
+        count = len(probability_BC)
+        return Predictions(
+            row_B=torch.arange(count),
+            probability_BC=probability_BC,
+            target_B=torch.tensor(data.targets(part)),
+            nll_B=torch.full((count,), float("nan")),
+            num_tokens_B=torch.ones(count),
+        )
+
+    def _fit(self) -> Fitted:
+        began = time.perf_counter()
+        self.classifier.fit(self.data.texts("train"), self.data.targets("train"))
+        return Fitted(training=None, seconds=time.perf_counter() - began)
