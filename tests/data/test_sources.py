@@ -12,12 +12,13 @@ import datasets
 import pandas as pd
 import pytest
 from huggingface_hub import constants
+from omegaconf import OmegaConf
 
-from softcue.data import sources, tables
+from softcue.data import hub, sources
 from softcue.data.pool import Pool
 from softcue.data.sources import AirlineComplaints, Raft, Table, normalise_tweet
 from softcue.data.task import Task
-from softcue.errors import DataError, TemplateError
+from softcue.errors import ConfigError, DataError, TemplateError
 
 _ROWS = [
     {"Tweet text": "The kettle leaks.\nAgain.", "Label": "complaint", "ID": "7"},
@@ -30,6 +31,8 @@ def _write(path: Path, rows: list[dict[str, str]]) -> Path:
     match path.suffix:
         case ".jsonl":
             path.write_text("\n".join(json.dumps(row) for row in rows))
+        case ".json":
+            path.write_text(json.dumps(rows))
         case ".parquet":
             pd.DataFrame(rows).to_parquet(path)
         case suffix:
@@ -41,7 +44,15 @@ def _write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def _table(path: Path) -> Table:
-    return Table(path=str(path), label_column="Label", id_column="ID", test_path=None, unlabelled_path=None)
+    return Table(
+        path=str(path),
+        label_column="Label",
+        id_column="ID",
+        test_path=None,
+        unlabelled_path=None,
+        encoding="utf-8",
+        separator=None,
+    )
 
 
 def test_no_tweet_is_there_twice_after_normalisation(tweets: Pool) -> None:
@@ -76,8 +87,7 @@ def test_a_pool_has_the_same_fingerprint_in_another_process(tmp_path: Path, task
     path = _write(tmp_path / "a.csv", _ROWS)
     code = (
         "from softcue.data.sources import Table; from softcue.data.task import Task\n"
-        f"print(Table(path={str(path)!r}, label_column='Label', id_column='ID', test_path=None,"
-        f" unlabelled_path=None).load({task!r}).fingerprint)"
+        f"print({_table(path)!r}.load({task!r}).fingerprint)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == _table(path).load(task).fingerprint
@@ -92,7 +102,7 @@ def test_a_changed_label_changes_the_fingerprint(tmp_path: Path, task: Task) -> 
     assert pools[0].fingerprint != pools[1].fingerprint
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("suffix", [".csv", ".CSV", ".tsv", ".jsonl", ".json", ".parquet"])
 def test_a_table_reads_the_same_from_every_kind_of_file(tmp_path: Path, task: Task, suffix: str) -> None:
     pool = _table(_write(tmp_path / f"rows{suffix}", _ROWS)).load(task)
     assert pool.labelled[:] == {
@@ -123,13 +133,17 @@ def test_without_an_id_column_ids_are_row_numbers(tmp_path: Path, task: Task) ->
     [
         (
             {"Label": "bad"},
-            r"a\.csv row 2 has label 'bad'; data\.task\.classes are \['complaint', 'no complaint'\]",
+            r"a\.csv line 4 has label 'bad'; data\.task\.classes are \['complaint', 'no complaint'\]",
         ),
-        ({"Tweet text": " "}, r"a\.csv row 2 has a label but no text in \['Tweet text'\]"),
-        ({"ID": "7"}, r"a\.csv row 2 repeats id '7'"),
+        (
+            {"Label": " complaint"},
+            r"a\.csv line 4 has label ' complaint', with spaces around class 'complaint'\. Delete them",
+        ),
+        ({"Tweet text": " "}, r"a\.csv line 4 has a label but no text in \['Tweet text'\]"),
+        ({"ID": "7"}, r"a\.csv line 4 repeats id '7'"),
     ],
 )
-def test_a_bad_row_is_named_with_its_number(
+def test_a_bad_row_is_named_with_its_line(
     tmp_path: Path, task: Task, change: dict[str, str], message: str
 ) -> None:
     path = _write(tmp_path / "a.csv", [_ROWS[0], {**_ROWS[1], **change}])
@@ -141,9 +155,12 @@ def test_a_bad_table_is_named_with_the_way_out(tmp_path: Path, task: Task) -> No
     path = _write(tmp_path / "a.csv", _ROWS)
     with pytest.raises(DataError, match=r"gone\.csv is not there"):
         _table(tmp_path / "gone.csv").load(task)
-    with pytest.raises(DataError, match=r"ends in '\.xlsx'; tables end in \['\.csv', '\.jsonl'"):
+    with pytest.raises(ConfigError, match=r"a\.xlsx should end in one of \.csv, \.tsv, \.json, \.jsonl"):
         _table(tmp_path / "a.xlsx").load(task)
-    with pytest.raises(DataError, match=r"data\.source\.label_column is 'Klass'; a\.csv has \['ID', 'Label'"):
+    with pytest.raises(
+        DataError,
+        match=r"data\.source\.label_column is 'Klass', which a\.csv does not have \(columns: \['ID', 'Label'",
+    ):
         replace(_table(path), label_column="Klass").load(task)
     with pytest.raises(
         TemplateError, match=r"uses column 'Tweet'; a\.csv has \['ID', 'Label', 'Tweet text'\]"
@@ -155,8 +172,59 @@ def test_a_bad_table_is_named_with_the_way_out(tmp_path: Path, task: Task) -> No
     with pytest.raises(DataError, match=r"b\.jsonl line 2 is not JSON"):
         _table(tmp_path / "b.jsonl").load(task)
     (tmp_path / "c.csv").write_text("")
-    with pytest.raises(DataError, match=r"c\.csv cannot be read as \.csv"):
+    with pytest.raises(DataError, match=r"c\.csv has no header \(it is empty\)"):
         _table(tmp_path / "c.csv").load(task)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "rows.jsonl", "rows.json"])
+@pytest.mark.parametrize(
+    ("yaml", "labels", "expected"),
+    [
+        ("[0, 1]", [0, 1], ["0", "1"]),
+        ("[1.5, 2.0]", [1.5, 2.0], ["1.5", "2.0"]),
+        ("[true, false]", [True, False], ["true", "false"]),
+        ("[yes, no]", ["yes", "no"], ["true", "false"]),
+        ("['yes', 'no']", ["yes", "no"], ["yes", "no"]),
+        ("[good movie, 'bad, bad']", ["good movie", "bad, bad"], ["good movie", "bad, bad"]),
+        ("['très \"bon\"', schön]", ['très "bon"', "schön"], ['très "bon"', "schön"]),
+    ],
+)
+def test_labels_of_any_scalar_type_are_classes_as_yaml_has_them(
+    tmp_path: Path, task: Task, name: str, yaml: str, labels: list[object], expected: list[str]
+) -> None:
+    frame = pd.DataFrame({"Tweet text": ["a", "b"], "Label": labels, "ID": [7, 8]})
+    path = tmp_path / name
+    match path.suffix:
+        case ".csv":
+            frame.to_csv(path, index=False)
+        case ".parquet":
+            frame.to_parquet(path)
+        case suffix:
+            frame.to_json(path, orient="records", lines=suffix == ".jsonl")
+    classes = OmegaConf.create(f"classes: {yaml}").classes
+    own = replace(task, classes=classes, verbalizer={name: f"word {at}" for at, name in enumerate(classes)})
+    pool = _table(path).load(own)
+    assert pool.labelled["label"][:] == expected
+    assert own.classes == tuple(expected)
+
+
+def test_an_error_about_many_classes_shows_five_and_the_count(tmp_path: Path, task: Task) -> None:
+    names = [f"intent {number}" for number in range(150)]
+    path = _write(tmp_path / "a.csv", [{**_ROWS[0], "Label": "intent"}])
+    many = replace(task, classes=tuple(names), verbalizer={name: name for name in names})
+    with pytest.raises(DataError) as error:
+        _table(path).load(many)
+    assert str(error.value).count("intent") == 6
+    assert "'intent 4'] and 145 more" in str(error.value)
+
+
+def test_a_table_of_another_encoding_and_separator_is_read_as_told(tmp_path: Path, task: Task) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('ID|Tweet text|Label\n7|"Où; est, mon colis ?"|complaint\n', encoding="cp1252")
+    with pytest.raises(DataError, match=r"a\.csv line 2 is not utf-8 \(byte 0xf9 at offset 24\)"):
+        replace(_table(path), separator="|").load(task)
+    pool = replace(_table(path), separator="|", encoding="cp1252").load(task)
+    assert pool.labelled["Tweet text"][:] == ["Où; est, mon colis ?"]
 
 
 def test_raft_reads_a_folder_with_articles_over_many_lines(tmp_path: Path, task: Task) -> None:
@@ -198,5 +266,6 @@ def test_the_hub_codes_labels_as_numbers(monkeypatch: pytest.MonkeyPatch, tmp_pa
     features = datasets.Features({"ID": datasets.Value("int32"), "Label": label})
     file = tmp_path / "0000.parquet"
     datasets.Dataset.from_dict({"ID": [0, 1], "Label": [0, 2]}, features=features).to_parquet(str(file))
-    monkeypatch.setattr(tables, "hf_hub_download", lambda *_, **__: str(file))
-    assert list(tables.read_raft_from_hub("twitter_complaints", "train")["Label"]) == ["", "no complaint"]
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: str(file))
+    rows = hub.read_raft_from_hub("twitter_complaints", "train").rows
+    assert [row.values["Label"] for row in rows] == ["", "no complaint"]

@@ -84,6 +84,14 @@ def test_held_out_rows_are_the_test_rows() -> None:
     assert len(replace(_FEW, num_train=10, num_test=2).split(pool, "ab").test) == 2
 
 
+def test_folds_refuse_held_out_rows_that_they_would_not_use() -> None:
+    pool = _pool("ab" * 20, held_out="aab")
+    with pytest.raises(
+        DataError, match=r"split=k_fold tests on the folds .* data\.source\.test_path would not"
+    ):
+        KFold(num_folds=5, fold=0, seed=0, num_validation=0).split(pool, "ab")
+
+
 def test_without_a_number_of_test_rows_all_remaining_rows_test() -> None:
     parts = replace(_FEW, num_train=10, num_validation=4, num_test=None).split(_pool("ab" * 20), "ab")
     assert len(parts.test) == 26

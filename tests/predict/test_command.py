@@ -178,9 +178,10 @@ def killed_after_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
         partial.part.replace(partial.path)
         raise KilledError
 
-    with monkeypatch.context() as patched, pytest.raises(KilledError):
+    with monkeypatch.context() as patched:
         patched.setattr(PartialOutput, "finish", die)
-        predict("input=in.csv", "output=out.csv")
+        with pytest.raises(KilledError):
+            predict("input=in.csv", "output=out.csv")
     assert names() == ["in.csv", "out.csv", "out.csv.part.json"]
 
 

@@ -34,7 +34,6 @@ class Task:
         object.__setattr__(self, "classes", classes)
         object.__setattr__(self, "verbalizer", verbalizer)
         self._check_template()
-        self._check_text()
         self._check_classes()
         self._check_verbalizer()
 
@@ -62,16 +61,6 @@ class Task:
                     "Rename the column in the table."
                 )
         template.check_end(parsed, key=template.TASK_KEY)
-
-    def _check_text(self) -> None:
-        """Refuse what YAML reads as a number or truth value: tables hold labels as text."""
-        given: list[tuple[str, object]] = [("classes", name) for name in self.classes]
-        given += [("verbalizer", item) for pair in self.verbalizer.items() for item in pair]
-        for key, value in given:
-            if not isinstance(value, str):
-                raise ConfigError(
-                    f"data.task.{key} has {value!r}, which is not text. Put it in quotes, as in '\"no\"'."
-                )
 
     def _check_classes(self) -> None:
         if len(self.classes) < 2:

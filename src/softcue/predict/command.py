@@ -33,6 +33,8 @@ def predict_table(settings: PredictSettings) -> None:
     if partial:
         partial.check(overwrite=settings.overwrite)
     with ExitStack() as stack:
+        if partial and not settings.dry:
+            stack.enter_context(partial.locked())
         reader = stack.enter_context(_input(settings))
         # Imports torch, which an error in the settings or the table need not wait for.
         from softcue.trained import load
@@ -41,8 +43,6 @@ def predict_table(settings: PredictSettings) -> None:
         schema = _schema(settings, prompt, reader.columns)
         schema.check(where=settings.input)
         job = _job(settings, prompt)
-        if partial and not settings.dry:
-            stack.enter_context(partial.locked())
         try:
             progress = _progress(settings, partial, job, reader)
         except RunError:
