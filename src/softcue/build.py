@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.base import Backbone
 from softcue.baselines.tfidf import TfidfLogisticRegression
-from softcue.configs import CONFIG_PATH
+from softcue.configs import default_cache
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.datamodule import PromptData
 from softcue.data.labels import never_chosen
@@ -184,11 +184,6 @@ def build_task(node: DictConfig) -> Task:
 def build_scoring(settings: DictConfig) -> Scoring:
     """How label likelihoods become class probabilities."""
     return cast(Scoring, _make(settings.scoring))
-
-
-def default_cache() -> str:
-    """Where this machine keeps what can be made again."""
-    return str(OmegaConf.load(CONFIG_PATH / "paths" / "default.yaml").cache)
 
 
 def build_trainer(settings: DictConfig) -> Trainer:
