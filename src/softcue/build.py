@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.backbone.base import Backbone
 from softcue.baselines.base import TextClassifier
-from softcue.configs import CONFIG_PATH
+from softcue.configs import default_cache
 from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
@@ -215,11 +215,6 @@ def build_task(node: DictConfig) -> Task:
 def build_scoring(config: DictConfig) -> Scoring:
     """How label likelihoods become class probabilities."""
     return cast(Scoring, _make(config.scoring))
-
-
-def default_cache() -> str:
-    """This machine's folder for what can be computed again."""
-    return str(OmegaConf.load(CONFIG_PATH / "paths" / "default.yaml").cache)
 
 
 def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:

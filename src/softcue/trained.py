@@ -1,4 +1,7 @@
-"""A finished prompt, read back from its run: ready to predict with, to look into and to ship."""
+"""A trained prompt, read from a run's folder or an exported one: ready to predict, inspect and export.
+
+Reading runs no code and resolves no setting of the folder: see `softcue.received`.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import overload
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from softcue.backbone.base import Backbone
-from softcue.build import build_backbone, build_scoring, build_task, default_cache
+from softcue.configs import default_cache
 from softcue.contracts import PromptBank
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder
 from softcue.data.task import Task
-from softcue.data.template import Template, compose
-from softcue.errors import DataError, RunError
+from softcue.data.template import Template
+from softcue.errors import ConfigError, DataError, RunError
 from softcue.evaluation.predictions import predict
-from softcue.evaluation.scoring import Scoring
-from softcue.formats.prompt_file import load_bank
+from softcue.formats.folder import write_folder
+from softcue.formats.prompt_file import PROMPT
+from softcue.received.bank import expect_fits, read_bank
+from softcue.received.parts import Parts, read_parts, task_names
+from softcue.received.record import complete_record
 from softcue.runs.record import RunRecord
-from softcue.runs.store import RunFolder
+from softcue.runs.store import RECORD
 
-Text = str | Mapping[str, str]
+TextOrColumns = str | Mapping[str, str]
 """One row: its text, or its columns by name where the task's template has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One row's likeliest class, and the probability of each."""
+    """One row, its most likely class, and the probability of each."""
 
+    text: TextOrColumns
     label: str
     probabilities: dict[str, float]
 
@@ -44,53 +50,81 @@ class TrainedPrompt:
 
     folder: Path
     record: RunRecord
-    settings: DictConfig
-    """The run's resolved config."""
-    task: Task
-    scoring: Scoring
+    parts: Parts
     bank: PromptBank
+    backbone: Backbone | None = None
+    """The frozen model, if the caller gave it; else the record names it."""
+
+    @property
+    def task(self) -> Task:
+        """The task that the prompt was trained for."""
+        return self.parts.task
 
     @property
     def layout(self) -> str:
-        """Where the virtual tokens stand around the task's template."""
-        return cast(str, self.settings.prompt.layout)
+        """Where the virtual tokens are, around the task's template."""
+        return self.parts.layout
 
     @property
     def template(self) -> Template:
         """The task's template inside the prompt's layout."""
-        return compose(self.layout, self.task.template)
+        return self.parts.template
 
     @cached_property
     def lm(self) -> Backbone:
-        """The frozen model the prompt was trained for, on the accelerator if there is one."""
+        """The frozen model the prompt was trained for, on the accelerator if there is one.
+
+        Raises:
+            RunError: the prompt has other sizes than the model.
+        """
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return build_backbone(self.settings).to(accelerator or torch.device("cpu"))
+        lm = self.backbone
+        if lm is None:
+            assert self.parts.backbone is not None, "`load` needs one of the two"
+            lm = self.parts.backbone()
+        expect_fits(self.bank, lm.spec, folder=self.folder)
+        return lm.to(accelerator or torch.device("cpu"))
 
     @cached_property
     def encoder(self) -> Encoder:
-        """Text to rows of ids, cut just as they were in training."""
+        """Text to rows of ids, cut as in training."""
         return Encoder(
             template=self.template,
             task=self.task,
             tokenizer=self.lm.tokenizer,
-            max_length=self.settings.data.max_length,
+            max_length=self.parts.max_length,
             max_positions=self.lm.spec.max_positions,
         )
 
-    def predict(self, texts: Sequence[Text], *, batch_size: int = 32) -> list[Prediction]:
-        """The class of each text.
+    @overload
+    def predict(self, rows: TextOrColumns, *, batch_size: int = 32) -> Prediction: ...
+    @overload
+    def predict(
+        self, rows: list[str] | tuple[str, ...] | Sequence[Mapping[str, str]], *, batch_size: int = 32
+    ) -> list[Prediction]: ...
+    def predict(
+        self, rows: TextOrColumns | Sequence[TextOrColumns], *, batch_size: int = 32
+    ) -> Prediction | list[Prediction]:
+        """Predict one row, or a list of rows.
 
         Raises:
             DataError: a text alone where the template has several columns, or a column missing.
+            RunError: the prompt makes the model give NaN.
         """
+        if isinstance(rows, str | Mapping):
+            return self._predict([rows], batch_size=batch_size)[0]
+        return self._predict(rows, batch_size=batch_size)
+
+    def _predict(self, rows: Sequence[TextOrColumns], *, batch_size: int) -> list[Prediction]:
         classes = self.task.classes
-        probability_BC = self.probabilities([self.fields(text) for text in texts], batch_size=batch_size)
+        probability_BC = self.probabilities([self.fields(row) for row in rows], batch_size=batch_size)
         return [
             Prediction(
+                text=row,
                 label=classes[int(row_C.argmax())],
                 probabilities=dict(zip(classes, row_C.tolist(), strict=True)),
             )
-            for row_C in probability_BC
+            for row, row_C in zip(rows, probability_BC, strict=True)
         ]
 
     def probabilities(self, rows: Sequence[Mapping[str, str]], *, batch_size: int) -> Tensor:
@@ -107,92 +141,83 @@ class TrainedPrompt:
         ]
         if not encoded:
             return torch.zeros(0, len(self.task.classes))
-        # Rows of similar length together; `predict` gives them back in their own order.
+        # Rows of similar length together; `predict` returns them in their own order.
         encoded.sort(key=lambda row: len(row.ids))
         collate = Collator(width="longest" if self.lm.takes_padded_rows else None)
-        batches = (collate(batch) for batch in _cut(encoded, batch_size))
-        return predict(self.lm, self.bank, batches, self.scoring).probability_BC
+        batches = (collate(batch) for batch in _batches(encoded, batch_size))
+        probability_BC = predict(self.lm, self.bank, batches, self.parts.scoring).probability_BC
+        if not probability_BC.isfinite().all():
+            raise RunError(
+                f"{self.folder}: the model gives NaN with this prompt, whose numbers are as large as "
+                f"{max(float(t.abs().max()) for t in self.bank.tensors().values()):.3g}; train it again with "
+                "a lower learning rate."
+            )
+        return probability_BC
 
-    def fields(self, text: Text) -> Mapping[str, str]:
-        """A row's columns by name, as the template wants them."""
+    def fields(self, row: TextOrColumns) -> Mapping[str, str]:
+        """A row's columns by name, as the template needs them."""
         columns = self.template.columns
-        if isinstance(text, str):
+        if isinstance(row, str):
             if len(columns) > 1:
                 raise DataError(
                     f"the template of {self.task.name} has columns {list(columns)}; give each row as a "
                     "mapping of column names to texts."
                 )
-            return {columns[0]: text}
-        missing = [name for name in columns if name not in text]
+            return {columns[0]: row}
+        missing = [name for name in columns if name not in row]
         if missing:
-            raise DataError(f"a row has columns {sorted(text)} and lacks {missing}; name them.")
-        return text
+            raise DataError(f"a row has columns {sorted(row)} and lacks {missing}; name them.")
+        return row
+
+    def save(self, folder: str | Path) -> None:
+        """Copy the record and the prompt, with those of the run's other tasks, to a new folder for `load`.
+
+        Raises:
+            ConfigError: the folder exists.
+            RunError: it cannot be written.
+        """
+        target = Path(folder)
+        if target.exists():
+            raise ConfigError(f"{target} exists; give a folder that does not exist yet.")
+        write_folder(target, self.files())
+
+    def files(self) -> dict[str, bytes]:
+        """The files that `load` reads, by name."""
+        names = (RECORD, PROMPT) if self.bank.tensors() else (RECORD,)
+        return {name: (self.folder / name).read_bytes() for name in names}
 
 
-def load(folder: str | Path, *, task: str | None = None) -> TrainedPrompt:
-    """Read a finished prompt back: a run's folder, or one that `softcue-export` wrote.
+def load(folder: str | Path, *, task: str | None = None, backbone: Backbone | None = None) -> TrainedPrompt:
+    """Read a trained prompt: a run's folder, or one that `softcue-export` or `save` wrote.
 
-    A run over several tasks has a prompt for each: `task` says which.
+    The folder may come from anyone: its content is read as data and checked. A run over several tasks
+    has a prompt for each: `task` chooses one. `backbone` is the loaded frozen model, needed only if
+    the run used a kind of backbone that is not softcue's own.
 
     Raises:
-        RunError: there is no complete run in the folder, it left no prompt, or `task` is none of its.
+        RunError: the folder holds no complete run, no prompt, a damaged or foreign one, or one whose
+            task or backbone is of an unknown kind; or `task` is none of the run's.
     """
     path = Path(folder)
-    record = _complete_record(path)
-    settings = OmegaConf.create(record.settings)
-    # Where the model lies is this machine's affair, not the one's that trained.
-    settings.paths.cache = default_cache()
-    if "cache_dir" in settings.backbone:
-        settings.backbone.cache_dir = settings.paths.cache
-    tasks = _task_names(record)
-    chosen = tasks[0] if task is None and len(tasks) == 1 else task
-    if chosen not in tasks:
-        raise RunError(
-            f"{path} has prompts for {tasks}, and the task asked for is {task}; name one of these."
-        )
-    if "tasks" in settings.data:
-        # From here on the run is that task's alone.
-        settings.data = settings.data.tasks[chosen]
-    own = build_task(settings.data)
-    bank = PromptBank()
-    if compose(settings.prompt.layout, own.template).num_virtual_tokens > 0:
-        bank = load_bank(path / "prompt.safetensors")[0]
+    record = complete_record(path)
+    parts = read_parts(
+        record,
+        at=str(path / RECORD),
+        task=task,
+        cache=default_cache(),
+        own_backbone=backbone is not None,
+    )
     return TrainedPrompt(
-        folder=path,
-        record=record,
-        settings=settings,
-        task=own,
-        scoring=build_scoring(settings),
-        bank=bank.member(tasks.index(chosen)) if len(tasks) > 1 and bank.num_prompts > 1 else bank,
+        folder=path, record=record, parts=parts, bank=read_bank(path, record, parts), backbone=backbone
     )
 
 
 def tasks_of(folder: str | Path) -> list[str]:
-    """The tasks that a finished run has prompts for; raises as `load` does."""
-    return _task_names(_complete_record(Path(folder)))
+    """The tasks that a complete run has prompts for; raises as `load` does."""
+    path = Path(folder)
+    return list(task_names(complete_record(path), at=str(path / RECORD)))
 
 
-def _task_names(record: RunRecord) -> list[str]:
-    data = record.settings["data"]
-    return list(data["tasks"]) if "tasks" in data else [data["task"]["name"]]
-
-
-def _complete_record(path: Path) -> RunRecord:
-    record = RunFolder(path.parent, path.name).record()
-    if record is None:
-        raise RunError(
-            f"{path} holds no record.json; give the folder of a run, such as runs/p_tuning-0123456789ab, or "
-            "one that softcue-export wrote."
-        )
-    if record.status != "complete":
-        raise RunError(
-            f"{path} is {record.status}, not complete; start its softcue-train command again to complete it."
-        )
-    if record.backbone is None:
-        raise RunError(f"{path} is a run of {record.method}, which reads no prompt; give a prompt's run.")
-    return record
-
-
-def _cut(rows: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+def _batches(rows: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

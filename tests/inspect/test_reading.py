@@ -1,12 +1,14 @@
-"""Finished prompts read back: where they started, what they are near, and which one is meant."""
+"""Trained prompts inspected: their start, their nearest tokens, and the choice among several."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch.nn.functional import cosine_similarity
 
 from softcue.build import build_prompt
@@ -21,8 +23,8 @@ from tests.inspect.conftest import TrainFast
 METHODS = ["p_tuning_lstm", "prefix_tuning", "prefix_tuning_projected"]
 
 
-def reading(finished: TrainedPrompt, prompt: int = 0) -> Reading:
-    return read(finished, prompt=prompt, num_nearest=5, num_rows=3)
+def reading(trained: TrainedPrompt, prompt: int = 0) -> Reading:
+    return read(trained, prompt=prompt, num_nearest=5, num_rows=3)
 
 
 def drifts(of: Reading) -> list[Drift]:
@@ -33,9 +35,12 @@ def drifts(of: Reading) -> list[Drift]:
     return [drift for drift in found if drift is not None]
 
 
-def start_of(finished: TrainedPrompt) -> PromptBank:
+def start_of(trained: TrainedPrompt) -> PromptBank:
+    """The start as training builds it, from the run's config."""
+    settings = OmegaConf.load(trained.folder / "config.yaml")
+    assert isinstance(settings, DictConfig)
     with torch.no_grad():
-        bank: PromptBank = build_prompt(finished.settings, finished.lm.spec, finished.template)().detach()
+        bank: PromptBank = build_prompt(settings, trained.lm.spec, trained.template)().detach()
     return bank
 
 
@@ -49,22 +54,22 @@ def test_a_prompt_trained_at_no_learning_rate_has_not_drifted(train_fast: TrainF
 
 
 def test_the_drift_of_a_trained_prompt_is_its_distance_from_the_start(train_fast: TrainFast) -> None:
-    finished = load(train_fast("prompt=p_tuning"))
-    now, start = finished.bank.embeddings_TPD, start_of(finished).embeddings_TPD
+    trained = load(train_fast("prompt=p_tuning"))
+    now, start = trained.bank.embeddings_TPD, start_of(trained).embeddings_TPD
     assert now is not None
     assert start is not None
-    (drift,) = drifts(reading(finished))
+    (drift,) = drifts(reading(trained))
     assert drift.distance.min() > 0
     torch.testing.assert_close(drift.distance, (now - start)[0].square().sum(dim=1).sqrt())
     torch.testing.assert_close(drift.cosine, cosine_similarity(now[0], start[0], dim=1))
 
 
 def test_a_prefix_moved_by_one_number_has_drifted_there_alone(train_fast: TrainFast) -> None:
-    finished = load(train_fast("prompt=prefix_tuning"))
-    start = start_of(finished)
+    trained = load(train_fast("prompt=prefix_tuning"))
+    start = start_of(trained)
     assert start.keys_TLHPK is not None
     start.keys_TLHPK[0, 4, 1, 7, 3] += 2.5
-    own = reading(replace(finished, bank=start)).own
+    own = reading(replace(trained, bank=start)).own
     assert isinstance(own, Prefix)
     assert own.keys.drift_LP is not None
     assert own.values.drift_LP is not None
@@ -74,11 +79,11 @@ def test_a_prefix_moved_by_one_number_has_drifted_there_alone(train_fast: TrainF
 
 
 def test_virtual_tokens_that_are_words_find_themselves(train_fast: TrainFast) -> None:
-    finished = load(train_fast("prompt=prompt_tuning"))
-    ids = finished.lm.spec.tokenize(" gate delay gate")
-    words = finished.lm.spec.embedding_VD[ids].float()
+    trained = load(train_fast("prompt=prompt_tuning"))
+    ids = trained.lm.spec.tokenize(" gate delay gate")
+    words = trained.lm.spec.embedding_VD[ids].float()
     bank = PromptBank(embeddings_TPD=words.repeat(7, 1)[None, :20])
-    of = reading(replace(finished, bank=bank))
+    of = reading(replace(trained, bank=bank))
     assert isinstance(of.own, Embeddings)
     best = [near[0] for near in of.own.nearest]
     assert [near.text for near in best] == ([" gate", " delay", " gate"] * 7)[:20]
@@ -88,9 +93,9 @@ def test_virtual_tokens_that_are_words_find_themselves(train_fast: TrainFast) ->
 
 
 def test_attention_is_measured_on_the_runs_own_training_rows(train_fast: TrainFast) -> None:
-    finished = load(train_fast("prompt=prefix_tuning"))
-    assert read(finished, prompt=0, num_nearest=1, num_rows=99).num_rows == 8
-    of = reading(finished)
+    trained = load(train_fast("prompt=prefix_tuning"))
+    assert read(trained, prompt=0, num_nearest=1, num_rows=99).num_rows == 8
+    of = reading(trained)
     assert of.num_rows == 3
     assert of.attention_LP.shape == (30, 20)
     assert ((of.attention_LP.sum(dim=1) > 0) & (of.attention_LP.sum(dim=1) < 1)).all()
@@ -100,8 +105,8 @@ def test_each_prompt_of_an_ensemble_is_read_alone_and_has_no_start_of_its_own(
     train_fast: TrainFast,
 ) -> None:
     members = [train_fast("prompt=prompt_tuning", f"seed={seed}", "split.seed=0") for seed in (0, 1)]
-    finished = load(train_fast("prompt=ensemble", f"prompt.runs=[{members[0]},{members[1]}]"))
-    first, second = reading(finished, 0), reading(finished, 1)
+    trained = load(train_fast("prompt=ensemble", f"prompt.runs=[{members[0]},{members[1]}]"))
+    first, second = reading(trained, 0), reading(trained, 1)
     alone = reading(load(members[1]))
     assert first.title.endswith("prompt 0 of 2")
     assert isinstance(second.own, Embeddings)
@@ -111,35 +116,65 @@ def test_each_prompt_of_an_ensemble_is_read_alone_and_has_no_start_of_its_own(
     assert second.own.drift_P is None
     assert "inspect the run that trained the prompt" in second.notes[0]
     with pytest.raises(ConfigError, match=r"prompt is 2; .* holds 2: choose from 0 to 1"):
-        reading(finished, 2)
+        reading(trained, 2)
 
 
 def test_a_task_of_several_is_read_with_its_own_prompt_start_and_rows(train_fast: TrainFast) -> None:
     folder = train_fast("prompt=multitask", "data=tweet_topics", "split.balance=equal")
-    finished = load(folder, task="deflategate")
-    with torch.no_grad():
-        start = build_prompt(finished.settings, finished.lm.spec, finished.template)().embeddings_TPD
+    trained = load(folder, task="deflategate")
+    start = start_of(trained).embeddings_TPD
     now = load_bank(folder / "prompt.safetensors")[0].embeddings_TPD
     assert now is not None
     assert start is not None
-    of = reading(finished)
+    of = reading(trained)
     (drift,) = drifts(of)
     assert drift.distance.min() > 0
     torch.testing.assert_close(drift.distance, (now[2] - start[2]).norm(dim=1))
-    assert of.title == f"multitask · {finished.task.name} · smollm2_135m · seed 0"
+    assert of.title == f"multitask · {trained.task.name} · smollm2_135m · seed 0"
     assert of.notes == ()
 
 
-def test_a_start_that_is_gone_leaves_the_rest_to_read(train_fast: TrainFast) -> None:
-    finished = load(train_fast("prompt=prompt_tuning"))
-    finished.settings.prompt.method.initialiser = {
-        "_target_": "softcue.prompts.initialisers.Text",
-        "text": "",
-    }
-    of = reading(finished)
+def with_method(trained: TrainedPrompt, **settings: object) -> TrainedPrompt:
+    """The same prompt, its record's prompt.method changed."""
+    prompt = trained.record.settings["prompt"]
+    changed = {**prompt, "method": {**prompt["method"], **settings}}
+    return replace(
+        trained,
+        record=replace(trained.record, settings={**trained.record.settings, "prompt": changed}),
+    )
+
+
+STARTS: dict[str, tuple[dict[str, object], str]] = {
+    "no text": (
+        {"initialiser": {"_target_": "softcue.prompts.initialisers.Text", "text": ""}},
+        r"prompt\.initialiser\.text ''",
+    ),
+    "a foreign initialiser": (
+        {"initialiser": {"_target_": "os.system", "command": "true"}},
+        r"initialiser is of kind 'os\.system', which is none of softcue's own",
+    ),
+    "an encoder larger than memory": (
+        {"_target_": "softcue.prompts.p_tuning.PTuningMLP", "hidden_size": 10**9},
+        "an encoder of more than",
+    ),
+    "an encoder of a negative size": (
+        {"_target_": "softcue.prompts.p_tuning.PTuningMLP", "hidden_size": -4},
+        r"method cannot be used \(RuntimeError",
+    ),
+    "a start of another form": (
+        {"_target_": "softcue.prompts.prefix_tuning.PrefixTuning", "through_backbone": True},
+        "settings' start has other sizes than the prompt",
+    ),
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_start_that_cannot_be_made_again_leaves_the_rest_to_read(train_fast: TrainFast, start: str) -> None:
+    settings, reason = STARTS[start]
+    of = reading(with_method(load(train_fast("prompt=prompt_tuning")), **settings))
     assert isinstance(of.own, Embeddings)
     assert of.own.drift_P is None
-    assert of.notes[0].startswith("No drift, as the start cannot be made again: prompt.initialiser.text ''")
+    assert re.search(f"^No drift, .*{reason}", of.notes[0])
 
 
 def test_a_hard_prompt_has_nothing_to_inspect(train_fast: TrainFast) -> None:
@@ -148,9 +183,9 @@ def test_a_hard_prompt_has_nothing_to_inspect(train_fast: TrainFast) -> None:
 
 
 def test_rows_that_changed_since_training_are_named(train_fast: TrainFast) -> None:
-    finished = load(train_fast("prompt=prompt_tuning"))
-    assert reading(finished).notes == ()
-    (note,) = reading(replace(finished, record=replace(finished.record, data_fingerprint="other"))).notes
+    trained = load(train_fast("prompt=prompt_tuning"))
+    assert reading(trained).notes == ()
+    (note,) = reading(replace(trained, record=replace(trained.record, data_fingerprint="other"))).notes
     assert note.startswith("The task's rows have changed since training")
 
 

@@ -17,7 +17,8 @@ import torch
 
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.errors import ConfigError, RunError
-from softcue.export.__main__ import expect_free, load_all, peft_files, write_folder
+from softcue.export.adapter import expect_free, load_all, peft_files
+from softcue.formats.folder import write_folder
 from softcue.trained import load
 from tests.composing import train_config
 from tests.integration.conftest import CACHE

@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -119,10 +119,15 @@ def _checked(value: Any, kind: Any, *, at: str) -> Any:
             raise RunError(f"{at} has {size:,} {what}; at most {limit:,} are read.")
     try:
         # As JSON, in which a list may become a tuple and no other type becomes another.
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+        return _adapter(kind).validate_json(json.dumps(value), strict=True)
     except (ValidationError, RecursionError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "too deeply nested"
         raise RunError(f"{at} is {value!r:.120}: {reason}.") from error
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 def _sizes(value: Any) -> Iterator[tuple[int, int, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class PromptFile(PromptSource):
     metadata: Mapping[str, str]
     own: frozenset[str]
     """The bank's tensors."""
+    num_numbers: int
+    """Numbers in them."""
     factors: frozenset[str]
     """The tensors of `load_extra_state`, as they are named in the file."""
 
@@ -94,6 +97,7 @@ def open_prompt(path: Path) -> PromptFile:
         vote=cast(Vote | None, vote),
         metadata=header.metadata,
         own=own,
+        num_numbers=sum(math.prod(header.shapes[name]) for name in own),
         factors=factors,
     )
 

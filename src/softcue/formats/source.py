@@ -8,8 +8,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from softcue.contracts import BackboneSpec, PromptBank
+
+Form = Literal["embeddings", "keys and values"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +29,9 @@ class PromptShape:
     sizes: Mapping[str, int]
 
     @property
-    def in_layers(self) -> bool:
-        """Whether the prompt is keys and values, not embeddings."""
-        return "layers" in self.sizes
-
-    @property
-    def form(self) -> str:
-        """What the numbers are, in words."""
-        return "keys and values" if self.in_layers else "embeddings"
+    def form(self) -> Form:
+        """What the numbers are."""
+        return "keys and values" if "layers" in self.sizes else "embeddings"
 
 
 def embedding_sizes(*, hidden_size: int) -> dict[str, int]:
@@ -46,9 +44,21 @@ def key_value_sizes(*, layers: int, heads: int, key_size: int, value_size: int) 
     return {"layers": layers, "key-value heads": heads, "key size": key_size, "value size": value_size}
 
 
-def model_sizes(spec: BackboneSpec, *, in_layers: bool) -> dict[str, int]:
+def bank_sizes(bank: PromptBank) -> dict[str, int]:
+    """The sizes of one virtual token of a bank; none, if it has no virtual tokens."""
+    if bank.embeddings_TPD is not None:
+        return embedding_sizes(hidden_size=bank.embeddings_TPD.shape[2])
+    if bank.keys_TLHPK is None or bank.values_TLHPK is None:
+        return {}
+    _, layers, heads, _, key_size = bank.keys_TLHPK.shape
+    return key_value_sizes(
+        layers=layers, heads=heads, key_size=key_size, value_size=bank.values_TLHPK.shape[4]
+    )
+
+
+def model_sizes(spec: BackboneSpec, form: Form) -> dict[str, int]:
     """The sizes that a virtual token for this model has; ConfigError if the model takes no such prompt."""
-    if not in_layers:
+    if form == "embeddings":
         return embedding_sizes(hidden_size=spec.hidden_size)
     spec.expect_prefixes()
     return key_value_sizes(

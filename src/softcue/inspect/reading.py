@@ -1,4 +1,4 @@
-"""A finished prompt in numbers: the one thing that tables and pictures are drawn from.
+"""A trained prompt in numbers: what tables and pictures are made from.
 
 L layers, P virtual tokens, D hidden size, W a layer's keys of one position, Q quantiles of norms.
 """
@@ -7,26 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from omegaconf import OmegaConf
+import datasets
 from torch import Tensor
 
-from softcue.build import build_data, build_prompt
 from softcue.contracts import PromptBank
-from softcue.data.prompt_data import PromptData
 from softcue.errors import ConfigError, RunError, SoftcueError
 from softcue.inspect.measures import Drift, drift, nearest, norms, percentiles, quantiles, similarity
+from softcue.inspect.remake import start_of, training_rows
 from softcue.inspect.text_attention import TextView, watch_text
 from softcue.trained import TrainedPrompt
 
 Notes = tuple[str, ...]
 Vectors = tuple[Tensor, ...]
-"""What a prompt is made of: see `_vectors`."""
+"""A prompt's numbers: see `_vectors`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbour:
-    """A word of the vocabulary near a virtual token."""
+    """A vocabulary token near a virtual token."""
 
     text: str
     cosine: float
@@ -34,7 +32,7 @@ class Neighbour:
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """Virtual tokens that stand in the row, held against the vocabulary."""
+    """Virtual tokens that are embeddings, compared with the vocabulary."""
 
     nearest: tuple[tuple[Neighbour, ...], ...]
     norm_P: Tensor
@@ -45,13 +43,13 @@ class Embeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class InLayers:
-    """A prefix's keys, or its values, held against those of the text behind it; heads concatenated."""
+    """A prefix's keys, or its values, compared with those of the text behind it; heads concatenated."""
 
     norm_LP: Tensor
     text_LQ: Tensor
     drift_LP: Drift | None
     drift_P: Drift | None
-    """Over all layers at once."""
+    """Over all layers together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +62,12 @@ class Prefix:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What one prompt is, where it came from, and what text does with it."""
+    """One prompt: its numbers, its drift from the start of training, and the attention it gets from text."""
 
     title: str
     notes: tuple[str, ...]
     num_rows: int
-    """Training rows whose text was watched."""
+    """Training rows whose attention was measured."""
     similarity_PP: Tensor
     """Cosines of the virtual tokens with each other; of a prefix, over its keys in all layers."""
     attention_LP: Tensor
@@ -77,27 +75,27 @@ class Reading:
     own: Embeddings | Prefix
 
 
-def read(finished: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int) -> Reading:
+def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int) -> Reading:
     """Read one prompt of a bank, with the run's own first training rows as its text.
 
     Raises:
-        RunError: the method has no virtual tokens.
+        RunError: the method has no virtual tokens, or the training rows are of an unknown kind.
         ConfigError: the bank has no such prompt.
         DataError: the training rows are no longer there.
     """
-    bank = _member(finished, prompt)
-    start, start_notes = _start(finished)
-    data, data_notes = _data(finished)
-    texts = data.parts.train.select(range(min(num_rows, len(data.parts.train))))
-    view = watch_text(finished.lm, bank, [finished.encoder.encode_row(row).ids for row in texts])
+    bank = _member(trained, prompt)
+    start, start_notes = _start(trained)
+    train, data_notes = _training_rows(trained)
+    texts = train.select(range(min(num_rows, len(train))))
+    view = watch_text(trained.lm, bank, [trained.encoder.encode_row(row).ids for row in texts])
     now, before = _vectors(bank), None if start is None else _vectors(start)
     own = (
         _prefix(now, before, view)
         if bank.embeddings_TPD is None
-        else _embeddings(finished, now, before, num_nearest=num_nearest)
+        else _embeddings(trained, now, before, num_nearest=num_nearest)
     )
     return Reading(
-        title=_title(finished, prompt),
+        title=_title(trained, prompt),
         notes=start_notes + data_notes,
         num_rows=len(texts),
         similarity_PP=similarity(_whole(now[0]) if isinstance(own, Prefix) else now[0]),
@@ -106,50 +104,42 @@ def read(finished: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: in
     )
 
 
-def _member(finished: TrainedPrompt, prompt: int) -> PromptBank:
-    if not finished.bank.tensors():
+def _member(trained: TrainedPrompt, prompt: int) -> PromptBank:
+    if not trained.bank.tensors():
         raise RunError(
-            f"{finished.folder} is a run of {finished.record.method}, which has no virtual tokens to "
+            f"{trained.folder} is a run of {trained.record.method}, which has no virtual tokens to "
             "inspect; give the run of a soft prompt."
         )
-    count = finished.bank.num_prompts
+    count = trained.bank.num_prompts
     if prompt not in range(count):
         raise ConfigError(
-            f"prompt is {prompt}; {finished.folder} holds {count}: choose from 0 to {count - 1}."
+            f"prompt is {prompt}; {trained.folder} holds {count}: choose from 0 to {count - 1}."
         )
-    return finished.bank.member(prompt)
+    return trained.bank.member(prompt)
 
 
-@torch.no_grad()
-def _start(finished: TrainedPrompt) -> tuple[PromptBank | None, Notes]:
-    """Where training began, drawn once more from the run's settings and seed."""
-    if finished.record.training is None:
+def _start(trained: TrainedPrompt) -> tuple[PromptBank | None, Notes]:
+    """Where training began, if it can be made again."""
+    if trained.record.training is None:
         return None, ("This run trained nothing: for drift inspect the run that trained the prompt.",)
     try:
-        prompt = build_prompt(finished.settings, finished.lm.spec, finished.template).eval()
+        start = start_of(trained)
     except SoftcueError as error:
-        # It may have begun from another run, whose folder is gone; all else can be read without it.
+        # It may have begun from another run, whose folder is gone; the rest can be read without it.
         return None, (f"No drift, as the start cannot be made again: {error}",)
-    bank: PromptBank = prompt().detach().to(torch.device("cpu"))
-    tasks = _tasks(finished)
-    own = tasks.index(OmegaConf.to_container(finished.settings.data)) if bank.num_prompts > 1 else 0
-    return bank.member(own), ()
+    if {name: t.shape for name, t in start.tensors().items()} != {
+        name: t.shape for name, t in trained.bank.member(0).tensors().items()
+    }:
+        return None, ("No drift, as the settings' start has other sizes than the prompt.",)
+    return start, ()
 
 
-def _data(finished: TrainedPrompt) -> tuple[PromptData, Notes]:
-    """The task's own rows, read and split as they were for training."""
-    data = build_data(finished.settings)
-    assert isinstance(data, PromptData), "a finished prompt has one task"
-    data.load()
+def _training_rows(trained: TrainedPrompt) -> tuple[datasets.Dataset, Notes]:
+    rows, fingerprint = training_rows(trained)
     # The fingerprint of a run over several tasks is that of all their rows.
-    if _tasks(finished) or data.fingerprint == finished.record.data_fingerprint:
-        return data, ()
-    return data, ("The task's rows have changed since training: attention is that of today's rows.",)
-
-
-def _tasks(finished: TrainedPrompt) -> list[object]:
-    """The settings of each task, in the order of their prompts, in a run over several."""
-    return list(finished.record.settings["data"].get("tasks", {}).values())
+    if len(trained.parts.tasks) > 1 or fingerprint == trained.record.data_fingerprint:
+        return rows, ()
+    return rows, ("The task's rows have changed since training: attention is that of today's rows.",)
 
 
 def _vectors(bank: PromptBank) -> Vectors:
@@ -161,9 +151,9 @@ def _vectors(bank: PromptBank) -> Vectors:
 
 
 def _embeddings(
-    finished: TrainedPrompt, now: Vectors, before: Vectors | None, *, num_nearest: int
+    trained: TrainedPrompt, now: Vectors, before: Vectors | None, *, num_nearest: int
 ) -> Embeddings:
-    lm, (vectors_PD,) = finished.lm, now
+    lm, (vectors_PD,) = trained.lm, now
     norm_V, norm_P = norms(lm.spec.embedding_VD), vectors_PD.norm(dim=1)
     ids, cosines = (t.tolist() for t in nearest(vectors_PD, lm.spec.embedding_VD, count=num_nearest))
     return Embeddings(
@@ -204,7 +194,7 @@ def _whole(of_layers_LPW: Tensor) -> Tensor:
     return of_layers_LPW.transpose(0, 1).flatten(1)
 
 
-def _title(finished: TrainedPrompt, prompt: int) -> str:
-    record, count = finished.record, finished.bank.num_prompts
-    names = [record.method, finished.task.name, str(record.backbone), f"seed {record.seed}"]
+def _title(trained: TrainedPrompt, prompt: int) -> str:
+    record, count = trained.record, trained.bank.num_prompts
+    names = [record.method, trained.task.name, str(record.backbone), f"seed {record.seed}"]
     return " · ".join([*names, f"prompt {prompt} of {count}"] if count > 1 else names)

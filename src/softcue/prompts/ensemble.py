@@ -58,8 +58,8 @@ class Ensemble(SoftPrompt):
                 )
             expect_fits(member, spec, f"prompt.runs: {run}")
         # Keys and values are in front of a row; embeddings wherever the layout puts them.
-        self.in_layers = members[0].shape.in_layers
-        if any(member.shape.in_layers != self.in_layers for member in members):
+        self.in_layers = members[0].shape.form == "keys and values"
+        if len({member.shape.form for member in members}) > 1:
             raise ConfigError(
                 "prompt.runs mixes prompts of embeddings with prefixes of keys and values; "
                 "make an ensemble of each."

@@ -75,7 +75,7 @@ def read_prompt(
 
 def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
     """Refuse a prompt for another model, before its numbers are read; ConfigError names both models."""
-    sizes, own = source.shape.sizes, model_sizes(spec, in_layers=source.shape.in_layers)
+    sizes, own = source.shape.sizes, model_sizes(spec, source.shape.form)
     # A PEFT adapter names its model in another way than a config does.
     other_name = isinstance(source, PromptFile) and source.made_for != spec.name
     if not sizes or other_name or sizes != own:

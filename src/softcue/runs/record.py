@@ -153,7 +153,7 @@ class RunRecord(_Strict):
         """
         try:
             schema = json.loads(text)["schema_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"not a run record: {type(error).__name__} {error}") from error
         if schema != SCHEMA_VERSION:
             raise RunError(

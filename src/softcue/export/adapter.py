@@ -1,0 +1,105 @@
+"""A trained prompt as the files of a PEFT adapter, with a model card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softcue.data.template import Soft
+from softcue.errors import ConfigError, RunError
+from softcue.export.card import Shipped, model_card
+from softcue.formats.peft import CONFIG, PeftType, adapter_files, multitask_adapter_files
+from softcue.formats.prompt_file import PROMPT, load_extra_state
+from softcue.trained import TrainedPrompt, load, tasks_of
+
+
+def load_all(run: str, *, task: str | None) -> dict[str, TrainedPrompt]:
+    """The prompts of a run by task: that of one task, or of all."""
+    chosen = [task] if task is not None else tasks_of(run)
+    return {name: load(run, task=name) for name in chosen}
+
+
+def peft_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, bytes]:
+    """The files of the folder `name`: a PEFT adapter, and a trained prompt for `softcue.load` as well.
+
+    Raises:
+        ConfigError: a prompt that PEFT cannot hold, with the reason.
+    """
+    prompt = next(iter(prompts.values()))
+    expect_leading(prompt)
+    base = base_model(prompt)
+    if len(prompts) > 1:
+        kind: PeftType = "MULTITASK_PROMPT_TUNING"
+        adapter = multitask_adapter_files(**_factors(prompts), base_model=base)
+    else:
+        kind = peft_type(prompt)
+        adapter = adapter_files(prompt.bank, peft_type=kind, base_model=base)
+    shipped = Shipped(
+        folder=name, base_model=base, peft_type=kind, template=prompt.template, tasks=tuple(prompts)
+    )
+    return {**adapter, "README.md": model_card(prompt.record, shipped).encode(), **prompt.files()}
+
+
+def expect_leading(prompt: TrainedPrompt) -> None:
+    """Refuse a prompt that is not in front of the row alone, where PEFT puts it."""
+    what, segments = f"{prompt.folder} ({prompt.record.method})", prompt.template.segments
+    leading = next((at for at, part in enumerate(segments) if not isinstance(part, Soft)), len(segments))
+    if prompt.template.num_virtual_tokens == 0:
+        raise ConfigError(f"{what} has no virtual tokens, only words; there is nothing that PEFT could load.")
+    if any(isinstance(part, Soft) for part in segments[leading:]):
+        raise ConfigError(
+            f"{what} has layout {prompt.layout!r}, and PEFT puts virtual tokens in front of a row and "
+            'nowhere else; export a prompt trained with a layout such as "[soft:20]{input}".'
+        )
+    if prompt.bank.vote is not None:
+        raise ConfigError(
+            f"{what} is an ensemble of {prompt.bank.num_prompts} prompts that vote, and a PEFT adapter is "
+            "one prompt; export the runs of its members instead."
+        )
+
+
+def peft_type(prompt: TrainedPrompt) -> PeftType:
+    """PEFT's name for the method; PEFT loads all that give embeddings in the same way."""
+    if prompt.bank.keys_TLHPK is not None:
+        return "PREFIX_TUNING"
+    by_encoder = prompt.parts.method.startswith("softcue.prompts.p_tuning.")
+    return "P_TUNING" if by_encoder else "PROMPT_TUNING"
+
+
+def base_model(prompt: TrainedPrompt) -> str:
+    """The frozen model as others find it: its hub repository, else its path, else its name here."""
+    named = {} if prompt.parts.backbone is None else prompt.parts.backbone.keywords
+    return str(named.get("repo") or named.get("path") or prompt.record.backbone)
+
+
+def expect_free(output: Path, *, overwrite: bool) -> None:
+    """Refuse to replace anything but an earlier export, and that only with `overwrite`."""
+    if not output.exists():
+        return
+    if not (output / CONFIG).is_file():
+        raise ConfigError(f"output={output} exists and is no export; give a folder that does not exist yet.")
+    if not overwrite:
+        raise ConfigError(f"output={output} holds an export already; set overwrite=true or another output.")
+
+
+def _factors(prompts: Mapping[str, TrainedPrompt]) -> dict[str, Tensor]:
+    """The factors of the tasks' prompts, which must give those prompts."""
+    prompt = next(iter(prompts.values()))
+    factors = load_extra_state(prompt.folder / PROMPT)
+    if factors.keys() != {"shared_PD", "task_cols_TPr", "task_rows_TrD"}:
+        raise ConfigError(
+            f"{prompt.folder} is a run of {prompt.record.method} over several tasks, and PEFT knows only "
+            f"multitask prompts; choose one task: {list(prompts)}."
+        )
+    bank_TPD = torch.cat([each.bank.tensors()["embeddings_TPD"] for each in prompts.values()])
+    try:
+        made_TPD = factors["shared_PD"] * (factors["task_cols_TPr"] @ factors["task_rows_TrD"])
+        torch.testing.assert_close(made_TPD, bank_TPD, rtol=1e-4, atol=1e-5)
+    except (AssertionError, RuntimeError) as error:
+        raise RunError(
+            f"{prompt.folder / PROMPT} holds factors that do not give its prompts; copy the folder again."
+        ) from error
+    return factors

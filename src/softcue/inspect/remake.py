@@ -1,0 +1,123 @@
+"""What a run trained from and on, made again from its record: the prompt's start and the task's rows.
+
+As in `softcue.received`, the names in the record are compared with the tables below, never imported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import datasets
+import torch
+from torch import Generator
+
+from softcue.contracts import PromptBank, SoftPrompt
+from softcue.data.pool import Source
+from softcue.data.sources import AirlineComplaints, Raft, Table, TweetTopic
+from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
+from softcue.errors import RunError
+from softcue.formats.plain import Node
+from softcue.prompts.initialisers import (
+    ClassLabels,
+    Initialiser,
+    RandomNormal,
+    RandomUniform,
+    SampledVocabulary,
+    Text,
+)
+from softcue.prompts.multitask import MultitaskPrompt, MultitaskTarget
+from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
+from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
+from softcue.prompts.prompt_tuning import PromptTuning
+from softcue.prompts.saved_initialiser import Saved
+from softcue.runs.store import RECORD
+from softcue.trained import TrainedPrompt
+
+METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
+    "softcue.prompts.multitask.MultitaskPrompt": MultitaskPrompt,
+    "softcue.prompts.multitask.MultitaskTarget": MultitaskTarget,
+    "softcue.prompts.p_tuning.PTuningLSTM": PTuningLSTM,
+    "softcue.prompts.p_tuning.PTuningMLP": PTuningMLP,
+    "softcue.prompts.prefix_tuning.PrefixTuning": PrefixTuning,
+    "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": ProjectedPrefixTuning,
+    "softcue.prompts.prompt_tuning.PromptTuning": PromptTuning,
+}
+INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
+    "softcue.prompts.initialisers.ClassLabels": ClassLabels,
+    "softcue.prompts.initialisers.RandomNormal": RandomNormal,
+    "softcue.prompts.initialisers.RandomUniform": RandomUniform,
+    "softcue.prompts.initialisers.SampledVocabulary": SampledVocabulary,
+    "softcue.prompts.initialisers.Text": Text,
+    "softcue.prompts.saved_initialiser.Saved": Saved,
+}
+SOURCES: Mapping[str, Callable[..., Source]] = {
+    "softcue.data.sources.AirlineComplaints": AirlineComplaints,
+    "softcue.data.sources.Raft": Raft,
+    "softcue.data.sources.Table": Table,
+    "softcue.data.sources.TweetTopic": TweetTopic,
+}
+SPLITS: Mapping[str, Callable[..., Splitter]] = {
+    "softcue.data.splits.AllLabelled": AllLabelled,
+    "softcue.data.splits.FewShot": FewShot,
+    "softcue.data.splits.FewShotFolds": FewShotFolds,
+    "softcue.data.splits.KFold": KFold,
+}
+
+MAX_ENCODER_NUMBERS = 2**27
+"""A larger prompt encoder is not built: its sizes are the record's word alone."""
+
+
+@torch.no_grad()
+def start_of(prompt: TrainedPrompt) -> PromptBank:
+    """The one prompt as it was before training, from the run's settings and seed.
+
+    Raises:
+        RunError, ConfigError: a method or initialiser that is none of ours, or one that cannot be built.
+    """
+    node, spec = _settings(prompt).child("prompt").child("method"), prompt.lm.spec
+    given = ("spec", "num_virtual_tokens", "generator", "initialiser")
+    method = node.part(METHODS, given=given)
+    size = math.prod(value for value in method.keywords.values() if type(value) is int)
+    if size * max(size, spec.hidden_size) > MAX_ENCODER_NUMBERS:
+        raise RunError(f"{node.at} has an encoder of more than {MAX_ENCODER_NUMBERS:,} numbers.")
+    with _unfit(node.at):
+        bank: PromptBank = method(
+            spec=spec,
+            num_virtual_tokens=prompt.template.num_virtual_tokens,
+            generator=Generator().manual_seed(prompt.record.seed),
+            initialiser=node.child("initialiser").part(INITIALISERS)(),
+        ).eval()()
+        start = bank.detach().to(torch.device("cpu"))
+        return start.member(prompt.parts.position) if start.num_prompts > 1 else start
+
+
+def training_rows(prompt: TrainedPrompt) -> tuple[datasets.Dataset, str]:
+    """The task's training rows, read and split as they were for training, and their fingerprint.
+
+    Raises:
+        RunError: a source or split that is none of ours, or that cannot be used.
+        DataError: the rows are no longer there.
+    """
+    settings = _settings(prompt)
+    data = settings.child("data")
+    name = prompt.parts.tasks[prompt.parts.position]
+    own = data.child("tasks").child(name) if "tasks" in data.values else data
+    source, split = own.child("source").part(SOURCES), settings.child("split").part(SPLITS)
+    with _unfit(own.at):
+        pool = source().load(prompt.task)
+        return split().split(pool, prompt.task.classes).train, pool.fingerprint
+
+
+def _settings(prompt: TrainedPrompt) -> Node:
+    return Node(values=prompt.record.settings, at=f"{prompt.folder / RECORD} settings")
+
+
+@contextmanager
+def _unfit(at: str) -> Iterator[None]:
+    """Name the place of values that have the right types and still cannot be used."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, OSError, RuntimeError, ValueError) as error:
+        raise RunError(f"{at} cannot be used ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,156 @@
+"""A run's record as validated parts: what a trained prompt needs to be read, run and passed on.
+
+The names in its settings (`_target_`) are compared with the tables below and are never imported; values
+must have the right types already and are never interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from softcue.backbone.base import Backbone
+from softcue.backbone.load import from_embedded, from_hub, from_path
+from softcue.contracts import Vote
+from softcue.data.task import Task
+from softcue.data.template import Template, compose
+from softcue.errors import ConfigError, RunError, TemplateError
+from softcue.evaluation.scoring import Scoring
+from softcue.formats.plain import Node
+from softcue.formats.source import Form
+from softcue.prompts.ensemble import Ensemble
+from softcue.received.record import expect_plain
+from softcue.runs.record import RunRecord
+
+BACKBONES: Mapping[str, Callable[..., Backbone]] = {
+    "softcue.backbone.load.from_embedded": from_embedded,
+    "softcue.backbone.load.from_hub": from_hub,
+    "softcue.backbone.load.from_path": from_path,
+}
+TASKS = {"softcue.data.task.Task": Task}
+SCORINGS = {
+    "softcue.evaluation.scoring.Scoring": Scoring,
+    # as softcue 0.1.0 wrote it
+    "softcue.objectives.Scoring": Scoring,
+}
+ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
+MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
+FORMS: Mapping[str, Form] = {
+    MULTITASK: "embeddings",
+    "softcue.prompts.multitask.MultitaskTarget": "embeddings",
+    "softcue.prompts.p_tuning.PTuningLSTM": "embeddings",
+    "softcue.prompts.p_tuning.PTuningMLP": "embeddings",
+    "softcue.prompts.prefix_tuning.PrefixTuning": "keys and values",
+    "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": "keys and values",
+    "softcue.prompts.prompt_tuning.PromptTuning": "embeddings",
+}
+"""The form of the prompts of our own methods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectedBank:
+    """What the prompt method of a record may have saved; None: anything."""
+
+    forms: tuple[Form, ...] | None = None
+    num_prompts: tuple[int, ...] | None = None
+    votes: tuple[Vote | None, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a run's record says of one of its prompts."""
+
+    tasks: tuple[str, ...]
+    """The run's tasks, in the order of their prompts; one in most runs."""
+    position: int
+    """Which of them the prompt is for."""
+    task: Task
+    layout: str
+    """Where the virtual tokens are, around the task's template."""
+    max_length: int | None
+    scoring: Scoring
+    method: str
+    """The prompt method's name in the settings; for comparison only."""
+    expected: ExpectedBank
+    backbone: partial[Backbone] | None
+    """Loads the frozen model; None if the caller gives it."""
+
+    @property
+    def template(self) -> Template:
+        """The task's template inside the prompt's layout."""
+        return compose(self.layout, self.task.template)
+
+
+def read_parts(
+    record: RunRecord, *, at: str, task: str | None, cache: str, own_backbone: bool = False
+) -> Parts:
+    """Validate a record; `at` is its place, for errors, and `cache` this machine's cache folder.
+
+    `own_backbone` leaves the record's backbone alone, for a caller that has the model.
+
+    Raises:
+        RunError: a part that is none of ours or has an unfit value, or `task` is none of the run's.
+    """
+    settings = Node(values=record.settings, at=f"{at} settings")
+    data, prompt = settings.child("data"), settings.child("prompt")
+    tasks = task_names(record, at=at)
+    chosen = tasks[0] if task is None and len(tasks) == 1 else task
+    if chosen not in tasks:
+        raise RunError(f"{at} has prompts for {list(tasks)}, and the task is {task}; name one of these.")
+    own = data.child("tasks").child(chosen) if "tasks" in data.values else data
+    method = prompt.child("method")
+    parts = Parts(
+        tasks=tasks,
+        position=tasks.index(chosen),
+        task=_made(own.child("task").part(TASKS), own.at),
+        layout=prompt.value("layout", str),
+        max_length=own.optional("max_length", int),
+        scoring=settings.child("scoring").part(SCORINGS)(),
+        method=method.kind,
+        expected=_expected_bank(method, num_tasks=len(tasks)),
+        backbone=None if own_backbone else _backbone(settings.child("backbone"), cache=cache),
+    )
+    _made(lambda: parts.template, f"{prompt.at}.layout")
+    if parts.max_length is not None and parts.max_length < 1:
+        raise RunError(f"{own.at}.max_length is {parts.max_length}; it is 1 or more. Copy the folder again.")
+    return parts
+
+
+def task_names(record: RunRecord, *, at: str) -> tuple[str, ...]:
+    """The tasks that a run has prompts for; raises as `read_parts` does."""
+    data = Node(values=record.settings, at=f"{at} settings").child("data")
+    several = "tasks" in data.values
+    names = tuple(data.child("tasks").values) if several else (data.child("task").value("name", str),)
+    for name in names:
+        expect_plain(name, f"{data.at}.tasks")
+    return names
+
+
+def _expected_bank(method: Node, *, num_tasks: int) -> ExpectedBank:
+    if method.kind == ENSEMBLE:
+        ensemble = method.part({ENSEMBLE: Ensemble}, given=("spec", "num_virtual_tokens", "generator"))
+        return ExpectedBank(num_prompts=(len(ensemble.keywords["runs"]),), votes=(ensemble.keywords["vote"],))
+    if method.kind in FORMS:
+        count = num_tasks if method.kind == MULTITASK else 1
+        return ExpectedBank(forms=(FORMS[method.kind],), num_prompts=(count,), votes=(None,))
+    return ExpectedBank()
+
+
+def _backbone(node: Node, *, cache: str) -> partial[Backbone]:
+    way_out = "For a backbone of your own, load it and give it: softcue.load(folder, backbone=...)."
+    # Where models are kept depends on this machine, not on the one that trained.
+    here = {"cache_dir": cache} if "cache_dir" in node.values else {}
+    backbone = Node(values={**node.values, **here}, at=node.at).part(BACKBONES, way_out=way_out)
+    for name, value in backbone.keywords.items():
+        expect_plain(value, f"{node.at}.{name}")
+    return backbone
+
+
+def _made(make: Callable[[], Any], at: str) -> Any:
+    """Call it, with the place in front of what it finds wrong."""
+    try:
+        return make()
+    except (ConfigError, TemplateError) as error:
+        raise RunError(f"{at}: {error}") from error
