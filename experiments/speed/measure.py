@@ -1,4 +1,4 @@
-"""Alternating medians, peak memory above the loaded model, and the matrix-product limit."""
+"""Alternating medians, peak memory above the loaded model, and the limit set by matrix products."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Work = Callable[[], object]
 
 
 def alternating_medians(works: Mapping[str, Work], *, rounds: int) -> dict[str, float]:
-    """Median seconds of each work, the works taking turns, after one turn that does not count."""
+    """Median seconds of each work, the works alternating, after one unmeasured round."""
     return measured(works, rounds=rounds)[0]
 
 
 def measured(works: Mapping[str, Work], *, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds of each work, the works taking turns; and its megabytes, from a turn before these."""
+    """Median seconds of each work, the works alternating, and its peak megabytes in a round before."""
     memory = {name: peak_above_start(work) for name, work in works.items()}
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
@@ -37,9 +37,9 @@ def measured(works: Mapping[str, Work], *, rounds: int) -> tuple[dict[str, float
 
 
 def peak_above_start(work: Work) -> float:
-    """Megabytes that a work takes at its peak above what is resident before it."""
+    """Peak memory of a work in megabytes, above what is resident before it."""
     gc.collect()
-    # Freed pages go back to the system, or the work would fill them unseen.
+    # Return freed pages to the system; otherwise the work would reuse them unseen.
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     with PeakMemory() as memory:
         work()
@@ -47,7 +47,7 @@ def peak_above_start(work: Work) -> float:
 
 
 def gemm_rates(dtype: torch.dtype, *, size: int = 2048, rounds: int = 9) -> dict[str, float]:
-    """Operations a second of a large square product, as PyTorch multiplies and as softcue does."""
+    """Operations per second of a large square product, by PyTorch and by softcue."""
     a, layer = torch.randn(size, size).to(dtype), nn.Linear(size, size, bias=False, dtype=dtype)
     works: dict[str, Work] = {"torch.mm": lambda: a @ layer.weight, "oneDNN": lambda: frozen_linear(layer, a)}
     with torch.no_grad():
@@ -58,7 +58,7 @@ def gemm_rates(dtype: torch.dtype, *, size: int = 2048, rounds: int = 9) -> dict
 def step_operations(model: PreTrainedModel, *, num_tokens: int, num_read: int) -> float:
     """Operations of a training step's products: forward and activation backward, no weight gradients.
 
-    What follows the last layer's attention is counted for the places alone whose logits are read.
+    What follows the last layer's attention counts only for the positions whose logits are read.
     """
     head = model.get_output_embeddings()
     linears = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and m is not head}
@@ -78,7 +78,7 @@ ATTENTION = ("aten::_scaled_dot_product", "aten::bmm", "aten::baddbmm", "aten::_
 
 
 def step_shares(work: Work) -> dict[str, float]:
-    """Where a step's processor time goes, by PyTorch's profiler: products, attention, everything else."""
+    """Shares of a step's processor time by PyTorch's profiler: products, attention, the rest."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         work()
     times = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}

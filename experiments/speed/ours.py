@@ -1,4 +1,4 @@
-"""softcue on the benchmark's rows, through the same calls that a run makes."""
+"""softcue on the benchmark's rows, by the calls that a run makes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_prompt(lm: Backbone, method: str, *, num_virtual_tokens: int) -> SoftPr
 
 
 class Ours:
-    """A soft prompt of ours in training or evaluation, on rows of word ids."""
+    """A soft prompt of softcue in training or evaluation, on rows of token ids."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Ours:
         predict_batch(self.lm, self.prompt(), self._batch(rows, [choices] * len(rows)), SUM)
 
     def num_tokens(self, rows: Sequence[list[int]], labels: Sequence[tuple[int, ...]]) -> int:
-        """Tokens that a training step must run: what rows share once, and no label's last token."""
+        """Tokens that a training step has to run: shared ones once, the last of each label never."""
         shared = len(self.virtual) + _num_shared(rows)
         return (
             shared

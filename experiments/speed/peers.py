@@ -28,7 +28,7 @@ CONFIGS: dict[str, tuple[type, dict[str, Any]]] = {
 
 
 class Peft:
-    """A PEFT soft prompt in training or evaluation, on rows of word ids."""
+    """A PEFT soft prompt in training or evaluation, on rows of token ids."""
 
     def __init__(self, model: PreTrainedModel, method: str, *, num_virtual_tokens: int) -> None:
         kind, settings = CONFIGS[method]
@@ -73,7 +73,7 @@ class Peft:
 
     @torch.no_grad()
     def score_each_class(self, rows: Sequence[list[int]], choices: Sequence[tuple[int, ...]]) -> None:
-        """Every class's label by a full forward of every row."""
+        """Score every class's label with a full forward of every row."""
         for label in choices:
             full = [row + list(label) for row in rows]
             ids, mask = _left_padded(full, max(len(row) for row in full))

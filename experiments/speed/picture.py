@@ -1,4 +1,4 @@
-"""Draws plan.svg: what a padded batch computes, and what the plan computes of the same rows."""
+"""Draw plan.svg: the tokens that a padded batch computes, and those that the stream computes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Cells = list[str]
 
 
 def padded(text: int) -> Cells:
-    """A row as a padded batch holds it: [virtual][pads][text], as long as the longest."""
+    """A row of a padded batch: virtual tokens, pads and text, as long as the longest row."""
     row = ["shared word"] * SHARED + ["text"] * text + ["label"] * LABEL
     longest = SHARED + max(TEXTS) + LABEL
     return ["virtual token"] * VIRTUAL + ["padding"] * (longest - len(row)) + row
 
 
 def stream() -> Cells:
-    """The same rows as one stream: the head once, no pads, no label's last token."""
-    head = ["virtual token"] * VIRTUAL + ["shared word"] * SHARED
-    return head + [cell for text in TEXTS for cell in ["text"] * text + ["label"] * (LABEL - 1)]
+    """The same rows as one stream: the shared prefix once, no pads, no last label token."""
+    shared = ["virtual token"] * VIRTUAL + ["shared word"] * SHARED
+    return shared + [cell for text in TEXTS for cell in ["text"] * text + ["label"] * (LABEL - 1)]
 
 
 def draw(axes: Axes, rows: list[Cells], title: str) -> None:
-    """Rows of cells, the first on top."""
+    """Draw rows of cells, the first on top."""
     for y, row in enumerate(reversed(rows)):
         for x, cell in enumerate(row):
             axes.add_patch(Rectangle((x, y), 0.9, 0.8, color=COLOURS[cell], linewidth=0))
@@ -47,7 +47,7 @@ def draw(axes: Axes, rows: list[Cells], title: str) -> None:
 
 
 def main() -> None:
-    """Leave plan.svg beside this file."""
+    """Write plan.svg beside this file."""
     mpl.rcParams["svg.hashsalt"] = "softcue"
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 2.6), height_ratios=[4, 1.4])
     rows = [padded(text) for text in TEXTS]

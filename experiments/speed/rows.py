@@ -1,4 +1,4 @@
-"""The benchmark's rows: 16 embedded tweets of RAFT's lengths, under RAFT's template."""
+"""The benchmark's rows: 16 embedded tweets as long as RAFT's, under RAFT's template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASSES = {"complaint": "complaint", "no complaint": "no complaint"}
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """Rows of word ids, the label that follows each, and all classes' labels."""
+    """Rows of token ids, the label that follows each, and all classes' labels."""
 
     tokenizer: PreTrainedTokenizerFast
     rows: list[list[int]]

@@ -1,4 +1,4 @@
-"""results.json as the README's tables: what was measured, ours, the peer's, and their ratio."""
+"""results.json as the tables of docs/speed.md: each measurement, the peer's, and their ratio."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ Result = dict[str, Any]
 
 
 def markdown(results: list[Result]) -> str:
-    """Training steps, everything else that has a peer, the share of the limit, and growth."""
+    """Training steps, other comparisons, the share of the limit, growth, and start-up times."""
     by_work: dict[str, list[Result]] = {}
     for result in results:
         by_work.setdefault(result["work"], []).append(result)
     training = by_work.pop("training step", [])
     limits = by_work.pop("matrix-product limit", [])
+    starts = by_work.pop("start-up", [])
     compared = [r for rows in by_work.values() for r in rows if r["peer_s"] is not None]
     grown = [r for rows in by_work.values() for r in rows if r["peer_s"] is None]
     return "\n".join(
@@ -30,9 +31,11 @@ def markdown(results: list[Result]) -> str:
             "How much of a float32 step its matrix products alone would take at a product's rate,",
             "and where the step's processor time goes, in percent.\n",
             _limit_table(limits),
-            "How a float32 step of prompt tuning grows (SmolLM2-135M, 16 rows, 20 virtual tokens but",
-            "for what is named; memory above the model).\n",
+            "How a float32 step of prompt tuning grows (SmolLM2-135M, 16 rows, 20 virtual tokens except",
+            "where named; memory above the model).\n",
             _growth_table(grown),
+            "Commands that train nothing, from start to end.\n",
+            _table(["command", "takes"], ([f"`{r['command']}`", f"{r['ours_s']:.1f} s"] for r in starts)),
         ]
     )
 

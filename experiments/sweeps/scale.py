@@ -39,7 +39,7 @@ FINGERPRINT = "tiny"
 
 
 def leave_record(settings: DictConfig) -> None:
-    """A tiny job: nothing but its record."""
+    """A job that only writes its record."""
     complete(folder_of(resolve(settings), FINGERPRINT), seed=settings.seed)
 
 

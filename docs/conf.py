@@ -1,0 +1,48 @@
+"""Sphinx: the pages of this folder and the API reference, as a site under build/site (`make site`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import softcue
+
+project = "softcue"
+author = "the softcue authors"
+copyright = author  # noqa: A001 - the name that Sphinx reads
+version = release = softcue.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["__pycache__"]
+myst_heading_anchors = 3
+
+# Single backquotes are code in docstrings, as in Markdown.
+default_role = "code"
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+
+html_theme = "furo"
+html_title = f"softcue {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+
+def raises_as_fields(app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
+    """Turn the section "Raises:" of a docstring into Sphinx's fields; sphinx.ext.napoleon would also take
+    the words before a colon in a property's first line for its type."""
+    if "Raises:" not in lines:
+        return
+    at = lines.index("Raises:")
+    fields = [re.sub(r"^    (\w[\w, ]*): ", r":raises \1: ", line) for line in lines[at + 1 :]]
+    lines[at:] = ["", *fields]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", raises_as_fields)

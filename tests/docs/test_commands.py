@@ -1,0 +1,189 @@
+"""Every command that README.md and the documentation show works.
+
+Commands that train are prepared with `dry=true`; those that read a run read one of a tiny model. What needs a
+model hub, a GPU or a cluster is composed only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from docs.fill import PAGES, ROOT
+from tests.composing import train_config
+from tests.docs.commands import NEEDS, Call, Command, calls, commands, inline_code, pages_with_commands
+from tests.docs.workspace import PROJECT, make_workspace, run_entry_point, tweets_read_once
+from tests.integration.conftest import CACHE
+from tests.tiny_backbone import save_tiny_backbone
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_backbone(tmp_path_factory.mktemp("backbone"), CACHE)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("workspace")
+    with tweets_read_once():
+        make_workspace(folder, backbone=backbone, cache=CACHE)
+        yield folder
+
+
+ALREADY_CHECKED: set[str] = set()
+"""Training commands of pages tested before; prepared only, they leave nothing that a page could need."""
+
+
+def names(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", pages_with_commands(), ids=names)
+def test_every_command_of_a_page_works(
+    page: Path, workspace: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCUE_CACHE", str(CACHE))
+    cwd = tmp_path / "work"
+    shutil.copytree(workspace, cwd)
+    write_examples(page, cwd)
+    monkeypatch.syspath_prepend(cwd)
+    for command in commands(page):
+        if command.text in ALREADY_CHECKED:
+            continue
+        call = calls(command.text, cwd=cwd, scratch=tmp_path)
+        if command.needs is not None:
+            assert command.needs in NEEDS, f"{command.text}: needs {command.needs}?"
+            expect_composes(call)
+        elif call.program.startswith("softcue-"):
+            run_entry_point(cheap(call, backbone), cwd=cwd)
+        else:
+            STATIC[call.program](call.arguments)
+        if call.program == "softcue-train":
+            ALREADY_CHECKED.add(command.text)
+    expect_same_tables(cwd)
+
+
+def cheap(call: Call, backbone: Path) -> Call:
+    """The call with overrides that keep it from training, from large models and from many jobs."""
+    added = {
+        "softcue-train": partial(_cheap_training, backbone=backbone),
+        "softcue-chain": lambda given: [] if _sets(given, "common") else ['common=["dry=true"]'],
+        "softcue-watch": lambda given: ["once=true"],
+    }.get(call.program, lambda given: [])(call.arguments)
+    return Call(program=call.program, arguments=(*call.arguments, *added), stdin=call.stdin)
+
+
+def _cheap_training(given: Sequence[str], *, backbone: Path) -> list[str]:
+    if "debug=show" in given:
+        return ["backbone=local", f"backbone.path={backbone}"]
+    if {"--help", "--cfg", "dry=true"} & set(given):
+        added = []
+    else:
+        added = ["dry=true"]
+    if "-m" in given:
+        # One job of a sweep, and one trial for each method of a search, are like the others.
+        one_job = {"seed": "0", "prompt": "prompt_tuning"}
+        if "sweep=equal_budget" in given or "sweep=search" in given:
+            one_job = {"hydra.sweeper.num_trials": "1"}
+        added += [f"{key}={value}" for key, value in one_job.items() if not _sets(given, key)]
+    return added
+
+
+def _sets(given: Sequence[str], key: str) -> bool:
+    return any(one.startswith(f"{key}=") for one in given)
+
+
+def expect_composes(call: Call) -> None:
+    """What cannot run here has settings that exist; those of a launcher need the launcher."""
+    assert call.program == "softcue-train"
+    train_config(*(one for one in call.arguments if "launcher" not in one and one != "-m"))
+
+
+def expect_same_tables(cwd: Path) -> None:
+    """A committed table is what its page's commands write."""
+    for table in (cwd / "experiments").rglob("*.md"):
+        assert table.read_text() == (ROOT / table.relative_to(cwd)).read_text(), table.name
+
+
+def write_examples(page: Path, folder: Path) -> None:
+    """Write the files that a page shows in full."""
+    for name, content in re.findall(r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+def expect_target(arguments: tuple[str, ...]) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert set(arguments) <= set(targets), arguments
+
+
+def expect_installable(arguments: tuple[str, ...]) -> None:
+    assert arguments[0] == "install"
+    pinned = (ROOT / "constraints.txt").read_text()
+    for one in arguments[1:]:
+        if not one.startswith("-"):
+            requirement = Requirement(one)
+            assert requirement.extras <= PROJECT["optional-dependencies"].keys(), one
+            assert requirement.name == "softcue" or f"\n{requirement.name}==" in pinned, one
+
+
+def expect_module(arguments: tuple[str, ...]) -> None:
+    flag, module, *parts = arguments
+    assert flag == "-m"
+    found = importlib.util.find_spec(module)
+    assert found is not None, module
+    assert found.origin is not None
+    source = Path(found.origin).read_text()
+    assert '__name__ == "__main__"' in source, module
+    for part in parts:
+        assert f'"{part}":' in source, f"{module} has no part {part}"
+
+
+def expect_virtual_environment(arguments: tuple[str, ...]) -> None:
+    assert arguments == (".venv/bin/activate",)
+    assert "BIN := .venv/bin" in (ROOT / "Makefile").read_text()
+
+
+STATIC: dict[str, Callable[[tuple[str, ...]], None]] = {
+    "make": expect_target,
+    "pip": expect_installable,
+    "python": expect_module,
+    "source": expect_virtual_environment,
+}
+"""Commands that take long, or change more than the folder they run in: their parts exist."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names)
+def test_commands_in_prose_exist_and_those_with_settings_stand_in_a_block(page: Path, tmp_path: Path) -> None:
+    for span in inline_code(page):
+        program = span.split()[0] if span.split() else ""
+        if program in STATIC and len(span.split()) > 1:
+            call = calls(span, cwd=tmp_path, scratch=tmp_path)
+            STATIC[call.program](call.arguments)
+        assert not re.match(r"softcue-\w+ .*=", span), f"{span}: put it into a ```bash block"
+
+
+def test_a_command_that_no_test_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        calls("softcue-fly prompt=prompt_tuning", cwd=tmp_path, scratch=tmp_path)
+    with pytest.raises(AssertionError):
+        calls("ls", cwd=tmp_path, scratch=tmp_path)
+
+
+def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    call = Call(program="softcue-train", arguments=("experiment=quickstart", "sed=1", "dry=true"), stdin=b"")
+    with pytest.raises(AssertionError, match="sed"):
+        run_entry_point(call, cwd=tmp_path)
+
+
+def test_a_mark_ends_the_command_it_is_about() -> None:
+    found = [one for page in pages_with_commands() for one in commands(page)]
+    assert {one.needs for one in found} == {None, *NEEDS}
+    assert Command(page="docs/settings.md", text="softcue-train", needs="a model hub") in found

@@ -1,0 +1,148 @@
+"""The folder in which the documentation's commands run: the files and runs that they name."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import logging
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from docs.fill import ROOT
+from softcue.data.pool import Pool
+from softcue.data.sources import AirlineComplaints, TweetTopic
+from softcue.data.task import Task
+from tests.composing import train_config
+from tests.docs.commands import Call
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+HASH = "0123456789ab"
+"""In the documentation, the hash of every run's folder."""
+
+
+def run_entry_point(call: Call, *, cwd: Path) -> str:
+    """Run a console script in this process; its output.
+
+    Raises:
+        AssertionError: it ends with an exit code other than 0.
+    """
+    module, _, function = PROJECT["scripts"][call.program].partition(":")
+    main = getattr(importlib.import_module(module), function)
+    if call.program == "softcue-train" and not any(one.startswith("-") for one in call.arguments):
+        # Without flags, what Hydra does is to compose; it would do so twice.
+        main = partial(main, train_config(*call.arguments))
+    output, before = io.TextIOWrapper(io.BytesIO(), write_through=True), logging.getLogger().handlers[:]
+    GlobalHydra.instance().clear()
+    with pytest.MonkeyPatch.context() as patch, _stdin(call.stdin):
+        patch.chdir(cwd)
+        patch.setattr("sys.argv", [call.program, *call.arguments])
+        patch.setattr("sys.stdout", output)
+        patch.setattr("sys.stderr", output)
+        try:
+            main()
+        except SystemExit as ended:
+            text = output.buffer.getvalue().decode()
+            assert not ended.code, f"{call.program} {' '.join(call.arguments)}: {text}"
+        finally:
+            logging.getLogger().handlers[:] = before
+    return output.buffer.getvalue().decode()
+
+
+@contextmanager
+def _stdin(content: bytes) -> Iterator[None]:
+    """Put bytes on this process's stdin, for readers of the file descriptor and of `sys.stdin` alike."""
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        file.write(content)
+        file.seek(0)
+        earlier = os.dup(0)
+        os.dup2(file.fileno(), 0)
+        patch.setattr("sys.stdin", io.TextIOWrapper(open(0, "rb", closefd=False)))
+        try:
+            yield
+        finally:
+            os.dup2(earlier, 0)
+            os.close(earlier)
+
+
+@contextmanager
+def tweets_read_once() -> Iterator[None]:
+    """Keep the embedded tweets of a task in memory, since each of a hundred jobs would read them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for source in (AirlineComplaints, TweetTopic):
+            load, pools = source.load, dict[str, Pool]()
+
+            def kept(self: object, task: Task, load: Any = load, pools: dict[str, Pool] = pools) -> Pool:
+                key = f"{self} {task}"
+                if key not in pools:
+                    pools[key] = load(self, task)
+                return pools[key]
+
+            patch.setattr(source, "load", kept)
+        yield
+
+
+def make_workspace(folder: Path, *, backbone: Path, cache: Path) -> None:
+    """Train the runs that the pages name, on a tiny model, and write the tables that they read."""
+    _write_tables(folder)
+    common = [
+        *("backbone=local", f"backbone.path={backbone}", "backbone.name=tiny", f"paths.cache={cache}"),
+        *("trainer.max_epochs=1", "callbacks.progress_bar=null", "trainer.enable_progress_bar=false"),
+    ]
+    few = ["split.num_train=6", "split.num_test=4"]
+    quick = ["experiment=quickstart", *few]
+    for method in ("prompt_tuning", "prefix_tuning", "p_tuning"):
+        train(folder, [*quick, f"prompt={method}", *common])
+    several = ["data=tweet_topics", "prompt=multitask", "split=few_shot", "split.balance=equal"]
+    train(folder, [*several, *few, *common])
+    _copy_records(folder)
+
+
+def train(folder: Path, overrides: Sequence[str]) -> None:
+    """Train a run and give its folder the name that the documentation uses."""
+    before = set((folder / "runs").glob("*"))
+    run_entry_point(Call(program="softcue-train", arguments=tuple(overrides), stdin=b""), cwd=folder)
+    (run,) = set((folder / "runs").glob("*")) - before
+    method = run.name.rpartition("-")[0]
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps({**record, "run_id": f"{method}-{HASH}"}))
+    run.rename(run.with_name(f"{method}-{HASH}"))
+
+
+def _write_tables(folder: Path) -> None:
+    rows = [(f"text number {number}", "good" if number % 2 else "bad") for number in range(60)]
+    (folder / "reviews.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    (folder / "tweets.csv").write_text("text\n" + "".join(f"{text}\n" for text, _ in rows[:4]))
+    (folder / "tweets.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows[:4]))
+    (folder / "test_unlabeled.csv").write_text("ID,Tweet text\n50,one text\n51,\n")
+    raft = folder / "raft" / "overruling"
+    raft.mkdir(parents=True)
+    labels = ("overruling", "not overruling")
+    sentences = "".join(f"sentence {number},{labels[number % 2]},{number}\n" for number in range(50))
+    (raft / "train.csv").write_text(f"Sentence,Label,ID\n{sentences}")
+    (raft / "test_unlabeled.csv").write_text("Sentence,ID\na sentence,50\n")
+
+
+def _copy_records(folder: Path) -> None:
+    """The committed records where the pages have them, and some where a reader's own sweep would be."""
+    for record in (ROOT / "experiments").glob("*/*/*/record.json"):
+        _copy(record, folder / record.relative_to(ROOT))
+    for record in (ROOT / "experiments" / "quickstart" / "runs").glob("*/record.json"):
+        for root in ("runs/demo", "runs/methods_x_seeds", "experiments/precision/runs"):
+            _copy(record, folder / root / record.parent.name / record.name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
