@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from softcue.cli import ended
+from softcue.cli import print_error
 from softcue.errors import DataError, listed, printable
 
 
@@ -24,7 +24,7 @@ def test_control_characters_are_written_out(text: str, shown: str) -> None:
 
 
 def test_an_error_is_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    ended(DataError("t.csv line 2\nhas \x1b[31mred\x1b[0m\u2028text"))
+    print_error(DataError("t.csv line 2\nhas \x1b[31mred\x1b[0m\u2028text"))
     assert capsys.readouterr().err == "error: t.csv line 2 has \\x1b[31mred\\x1b[0m text\n"
 
 

@@ -91,8 +91,10 @@ def test_a_typed_special_token_changes_no_other_token(style: str) -> None:
         ]
         return rows.encode(pieces, starts_row=True).ids
 
+    special = tokenizer.convert_tokens_to_ids("<|user|>")
+    assert isinstance(special, int)
     plain, found = encoded(" a"), encoded(" a</s>")
-    last_special = len(plain) - plain[::-1].index(tokenizer.convert_tokens_to_ids("<|user|>")) - 1
+    last_special = len(plain) - plain[::-1].index(special) - 1
     assert found[:last_special] == plain[:last_special]
     assert found[last_special - len(plain) :] == plain[last_special:]
 

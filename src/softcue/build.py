@@ -26,7 +26,7 @@ from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
-from softcue.runs.identity import DECLARATIONS
+from softcue.runs.identity import DECLARATIONS, without_declarations
 from softcue.training.run import Run
 
 if TYPE_CHECKING:

@@ -48,7 +48,7 @@ def listed(names: Collection[object], *, limit: int = 5) -> str:
 
 
 def printable(text: str) -> str:
-    """Text with every control character written out, as in "\\x1b", so that data cannot control a terminal."""
+    """Text with every control character written out, as in "\\x1b", so that data cannot change a terminal."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text

@@ -16,8 +16,13 @@ from pathlib import Path
 from docs.fill import PAGES, ROOT
 
 NEEDS = ("a model hub", "a GPU", "a cluster")
-RECORDED = ("make", "pip", "python", "source", *(f"softcue-{name}" for name in (
-    "train", "predict", "chain", "report", "export", "inspect", "watch")))
+RECORDED = (
+    "make",
+    "pip",
+    "python",
+    "source",
+    *(f"softcue-{name}" for name in ("train", "predict", "chain", "report", "export", "inspect", "watch")),
+)
 """The programs that pages name; bash knows no other, apart from those that make up arguments."""
 
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)

@@ -114,7 +114,9 @@ def expect_same_tables(cwd: Path) -> None:
 
 def write_examples(page: Path, folder: Path) -> None:
     """Write the files that a page shows in full."""
-    for name, content in re.findall(r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL):
+    for name, content in re.findall(
+        r"<!-- example: (\S+) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
 

@@ -12,11 +12,12 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from softcue.errors import RunError
+from softcue.execute import train
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
-from softcue.train import train, train_jointly
 from tests.composing import train_config
 from tests.resume.conftest import tiny, tiny_backbone
+from tests.running import train_one
 
 __all__ = ["tiny", "tiny_backbone"]
 
@@ -54,15 +55,15 @@ def test_they_are_added_to_a_complete_run_as_if_asked_for_at_once(
     compose: Compose, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("predict_unlabelled=true", f"prompt={method}")
-    at_once = train(compose(*asked, f"paths.runs={tmp_path / 'at_once'}"))
-    first = train(compose(f"prompt={method}"))
+    at_once = train_one(compose(*asked, f"paths.runs={tmp_path / 'at_once'}"))
+    first = train_one(compose(f"prompt={method}"))
     before = record_of(first)
     assert not first.predictions_path("unlabelled").exists()
     assert first.is_complete_with(unlabelled=False)
     assert not first.is_complete_with(unlabelled=True)
 
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
-    later = train(compose(*asked))
+    later = train_one(compose(*asked))
     assert later.is_complete_with(unlabelled=True)
     assert later.path == first.path
     assert later.path.name == at_once.path.name
@@ -75,33 +76,33 @@ def test_they_are_added_to_a_complete_run_as_if_asked_for_at_once(
     )
 
     written = later.predictions_path("unlabelled").stat().st_mtime_ns
-    train(compose(*asked))
+    train_one(compose(*asked))
     assert later.predictions_path("unlabelled").stat().st_mtime_ns == written
 
 
 def test_a_run_stays_complete_when_adding_them_fails(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = record_of(train(compose()))
+    before = record_of(train_one(compose()))
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "write_predictions", lambda *_, **__: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
-            train(compose("predict_unlabelled=true"))
-    folder = train(compose("dry=true"))
+            train_one(compose("predict_unlabelled=true"))
+    folder = train_one(compose("dry=true"))
     assert record_of(folder) == before
-    train(compose("predict_unlabelled=true"))
+    train_one(compose("predict_unlabelled=true"))
     assert folder.predictions_path("unlabelled").exists()
 
 
 def test_joint_runs_add_them_each(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    train_jointly(compose("joint.seed=[0,1]"))
+    train(compose("joint.seed=[0,1]"))
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
-    for folder in train_jointly(compose("joint.seed=[0,1]", "predict_unlabelled=true")):
+    for folder in train(compose("joint.seed=[0,1]", "predict_unlabelled=true")):
         assert len(pd.read_parquet(folder.predictions_path("unlabelled"))) == 3
 
 
-def test_a_run_whose_trained_state_is_gone_says_how_to_predict(compose: Compose) -> None:
-    folder = train(compose())
-    folder.checkpoint_path.unlink()
-    with pytest.raises(RunError, match=r"last\.ckpt is gone.*use softcue-predict run="):
-        train(compose("predict_unlabelled=true"))
+def test_a_complete_run_without_its_prompt_says_how_to_train_again(compose: Compose) -> None:
+    folder = train_one(compose())
+    folder.prompt_path.unlink()
+    with pytest.raises(RunError, match=r"prompt\.safetensors is missing.*delete .* to train again"):
+        train_one(compose("predict_unlabelled=true"))

@@ -103,7 +103,7 @@ def test_a_narrow_terminal_wraps_labels_and_cuts_no_number() -> None:
 
 
 def test_a_table_as_wide_as_the_terminal_fills_it_and_no_more() -> None:
-    texts = [Column(name, lambda _: "some words that may be wrapped") for name in "abc"]
+    texts: list[Column[int]] = [Column(name, lambda _: "some words that may be wrapped") for name in "abc"]
     lines = terminal([Table(columns=texts, rows=[0])], [], 70).splitlines()
     assert max(map(len, lines)) in (69, 70)
 

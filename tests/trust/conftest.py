@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from softcue.train import train
 from tests.composing import train_config
+from tests.running import train_one
 from tests.tiny import tiny_model, tiny_tokenizer
 
 Runs = Callable[[str], Path]
@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             own = METHODS[method]
             for name, folder in needed.items():
                 own = [setting.replace(f"{{{name}}}", str(folder)) for setting in own]
-            done[method] = train(train_config(f"prompt={method}", *SHARED, *own, *_places(root))).path
+            done[method] = train_one(train_config(f"prompt={method}", *SHARED, *own, *_places(root))).path
         return done[method]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +134,10 @@ def checkpoint_layers(
 
 
 def _recompute(
-    forward: Callable[..., object], context_fn: Callable[..., object], *arguments: object, **named: object
+    forward: Callable[..., object],
+    context_fn: Callable[[], tuple[Any, Any]],
+    *arguments: object,
+    **named: object,
 ) -> object:
     # A layer that runs twice would add its keys to a cache twice.
     if not torch.is_grad_enabled() or named.get("past_key_values") is not None:

@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 )
 from pydantic import Field
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
-from transformers.utils import find_adapter_config_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.embedded import dequantised, embedded_gguf

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -60,7 +60,7 @@ class Node:
         """The value under a key, which must be of type `kind` already; RunError otherwise."""
         if key not in self.values:
             raise RunError(f"{self.at} has no {key!r}; copy the folder again.")
-        return _checked(self.values[key], kind, at=f"{self.at}.{key}")
+        return cast(T, _checked(self.values[key], kind, at=f"{self.at}.{key}"))
 
     def optional(self, key: str, kind: type[T]) -> T | None:
         """As `value`, or None where the file says null."""
@@ -105,7 +105,8 @@ class Node:
 
 def _parameter_types(make: Callable[..., Any], *, without: Collection[str]) -> dict[str, tuple[Any, bool]]:
     """Each parameter's type, and whether it must be given."""
-    hints = get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
+    function = inspect.getattr_static(make, "__init__") if isinstance(make, type) else make
+    hints = get_type_hints(function, include_extras=True)
     return {
         name: (hints[name], parameter.default is parameter.empty)
         for name, parameter in inspect.signature(make).parameters.items()

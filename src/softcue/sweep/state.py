@@ -140,9 +140,7 @@ class SweepFolder:
         With `unlabelled`, a complete run that has not scored its rows without labels is pending.
         """
         runs = map(self.run, folders)
-        return JobState(
-            label=label, runs=tuple(_with_unlabelled(run) if unlabelled else run for run in runs)
-        )
+        return JobState(label=label, runs=tuple(_with_unlabelled(run) if unlabelled else run for run in runs))
 
     def run(self, folder: RunFolder) -> RunState:
         """The current state of a run."""
