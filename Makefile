@@ -56,7 +56,7 @@ docs: setup  ## write the generated pages, tables and pictures into README.md an
 	@$(BIN)/python -m docs.fill
 
 site: setup  ## build the documentation into build/site/index.html, warnings as errors
-	@$(BIN)/sphinx-build -qWnE --keep-going -b html -d build/doctrees docs build/site
+	@$(BIN)/sphinx-build -qWE --keep-going -b html -d build/doctrees docs build/site
 	@echo "build/site/index.html"
 
 clean:  ## remove caches and build outputs; .venv and runs/ stay

@@ -10,9 +10,8 @@ import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from docs.fill import ROOT
 from softcue.data.pool import Pool
 from softcue.data.sources import AirlineComplaints, TweetTopic
 from softcue.data.task import Task
-from tests.composing import train_config
 from tests.docs.commands import Call
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -38,10 +36,6 @@ def run_entry_point(call: Call, *, cwd: Path) -> str:
         AssertionError: it ends with an exit code other than 0.
     """
     module, _, function = PROJECT["scripts"][call.program].partition(":")
-    main = getattr(importlib.import_module(module), function)
-    if call.program == "softcue-train" and not any(one.startswith("-") for one in call.arguments):
-        # Without flags, what Hydra does is to compose; it would do so twice.
-        main = partial(main, train_config(*call.arguments))
     output, before = io.TextIOWrapper(io.BytesIO(), write_through=True), logging.getLogger().handlers[:]
     GlobalHydra.instance().clear()
     with pytest.MonkeyPatch.context() as patch, _stdin(call.stdin):
@@ -49,14 +43,19 @@ def run_entry_point(call: Call, *, cwd: Path) -> str:
         patch.setattr("sys.argv", [call.program, *call.arguments])
         patch.setattr("sys.stdout", output)
         patch.setattr("sys.stderr", output)
-        try:
-            main()
-        except SystemExit as ended:
-            text = output.buffer.getvalue().decode()
-            assert not ended.code, f"{call.program} {' '.join(call.arguments)}: {text}"
-        finally:
-            logging.getLogger().handlers[:] = before
-    return output.buffer.getvalue().decode()
+        code = _exit_code(getattr(importlib.import_module(module), function))
+    logging.getLogger().handlers[:] = before
+    text = output.buffer.getvalue().decode()
+    assert code == 0, f"{call.program} {' '.join(call.arguments)}: {text}"
+    return text
+
+
+def _exit_code(main: Callable[[], object]) -> object:
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code or 0
+    return 0
 
 
 @contextmanager
@@ -67,9 +66,10 @@ def _stdin(content: bytes) -> Iterator[None]:
         file.seek(0)
         earlier = os.dup(0)
         os.dup2(file.fileno(), 0)
-        patch.setattr("sys.stdin", io.TextIOWrapper(open(0, "rb", closefd=False)))
         try:
-            yield
+            with open(0, closefd=False) as stdin:
+                patch.setattr("sys.stdin", stdin)
+                yield
         finally:
             os.dup2(earlier, 0)
             os.close(earlier)
