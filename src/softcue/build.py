@@ -141,6 +141,7 @@ def build_backbone(config: DictConfig) -> Backbone:
     path, cache = config.backbone.get("path"), Path(config.paths.cache or default_cache())
     digest = None if path is None else content_digest(Path(path), cache=cache)
     lm = _backbone(OmegaConf.to_yaml(config.backbone, resolve=True), digest)
+    log.info(lm.choice)  # here, because each run has a log of its own
     lm.limit_cache(config.cache.budget_gb)
     return lm
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -83,7 +85,9 @@ def test_scores_are_no_further_from_fp32_than_the_models_own(family: str, in_lay
         bank = PromptBank(keys_TLHPK=prefix[0][None], values_TLHPK=prefix[1][None])
 
     def own(dtype: torch.dtype) -> Tensor:
-        model = cast(PreTrainedModel, cast(nn.Module, tiny(family).bfloat16()).to(dtype))  # in fp32, the weights that bfloat16 holds
+        # In fp32, the weights that bfloat16 holds.
+        model = tiny(family).bfloat16()
+        cast(nn.Module, model).to(dtype)
         return oracle_scores(
             model,
             in_front(),

@@ -35,6 +35,8 @@ class Backbone(ABC):
 
     engine: ClassVar[Engine]
     spec: BackboneSpec
+    choice: str = ""
+    """Which engine was chosen, and why, in one line."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model = model.eval().requires_grad_(False)

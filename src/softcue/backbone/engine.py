@@ -55,7 +55,7 @@ def make_backbone(
 
 
 def _report(lm: Backbone, reason: str) -> Backbone:
-    log.info("%s (%s) runs on the %s engine: %s", lm.spec.name, type(lm.model).__name__, lm.engine, reason)
+    lm.choice = f"{lm.spec.name} ({type(lm.model).__name__}) runs on the {lm.engine} engine: {reason}"
     return lm
 
 
