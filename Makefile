@@ -25,7 +25,7 @@ demo: setup  ## train and compare five methods on real tweets (about 8 minutes; 
 	@$(BIN)/softcue-report runs=runs/demo
 
 test: setup  ## run the tests, network blocked
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 test-all: setup  ## run all tests, slow and GPU ones included
 	@$(BIN)/pytest -m "not cluster"

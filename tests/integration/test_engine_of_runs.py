@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from softcue.train import train
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
+from tests.running import train_one
 from tests.tiny_backbone import save_tiny_backbone
 
 
 @pytest.mark.parametrize(
     ("engine", "reason"),
-    [("auto", "a family that softcue's tests verify"), ("plain", "as backbone.engine says")],
+    [("auto", "softcue's tests verify this family"), ("plain", "as backbone.engine says")],
 )
 def test_each_run_of_a_process_keeps_its_engine_and_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: str, reason: str
@@ -37,7 +37,7 @@ def test_each_run_of_a_process_keeps_its_engine_and_why(
     ]
     taken = "plain" if engine == "plain" else "stream"
     for seed in (0, 1):
-        folder = train(train_config(*overrides, f"seed={seed}"))
+        folder = train_one(train_config(*overrides, f"seed={seed}"))
         record = folder.record()
         assert record is not None
         assert record.engine == taken
