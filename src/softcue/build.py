@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from softcue.backbone.base import Backbone
-from softcue.baselines.base import TextClassifier
 from softcue.configs import default_cache
-from softcue.contracts import BackboneSpec, SoftPrompt
 from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
 from softcue.data.prompt_data import PromptData
@@ -24,16 +21,19 @@ from softcue.data.run_data import Batching, RunData
 from softcue.data.task import Task
 from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, SoftcueError
-from softcue.evaluation.scoring import Scoring
 from softcue.runs.contents import content_digest
 from softcue.runs.identity import DECLARATIONS, without_declarations
-from softcue.training.run import Run
 
+# Imported where they are used: torch and Lightning take seconds, and a dry run needs neither.
 if TYPE_CHECKING:
     from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
 
+    from softcue.backbone.base import Backbone
+    from softcue.contracts import BackboneSpec, SoftPrompt
+    from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
+    from softcue.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prom
 
 def build_learners(runs: Sequence[Run]) -> list[Learner]:
     """The learner of each run; those of soft prompts share a frozen model and a trainer."""
+    from softcue.baselines.base import TextClassifier
     from softcue.training.text_baseline import TextBaseline
 
     methods = [_make(run.config.prompt.method) for run in runs]
@@ -148,17 +149,26 @@ def build_backbone(config: DictConfig) -> Backbone:
 
 @lru_cache(maxsize=1)
 def _backbone(config_yaml: str, digest: str | None) -> Backbone:
-    return cast(Backbone, _make(cast(DictConfig, OmegaConf.create(config_yaml))))
+    return cast("Backbone", _make(cast(DictConfig, OmegaConf.create(config_yaml))))
 
 
 def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
     """The untrained prompt, with as many virtual tokens as the template has."""
+    import torch
+
+    from softcue.baselines.base import TextClassifier
+
     generator = torch.Generator().manual_seed(config.seed)
     count = template.num_virtual_tokens
     method = _make(config.prompt.method)
     if isinstance(method, TextClassifier):
         raise ConfigError(f"prompt={config.prompt.name} reads whole texts: it has no soft prompt.")
     if count == 0:
+        if any(given.default is given.empty for given in signature(method).parameters.values()):
+            raise ConfigError(
+                f"prompt.layout is {config.prompt.layout!r}, which holds no virtual tokens for "
+                f'{config.prompt.name}; write for instance "[soft:20]{{input}}", or use prompt=hard_prompt.'
+            )
         prompt: SoftPrompt = method()
         return prompt
     prompt = method(spec=spec, num_virtual_tokens=count, generator=generator)
@@ -174,18 +184,23 @@ def validate(config: DictConfig, data: RunData) -> None:
     Raises:
         ConfigError: the settings that contradict each other.
     """
-    method = _make(config.prompt.method)
-    in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
-    _expect_place(config, data.template, in_layers=in_layers)
+    if data.template.num_virtual_tokens > 0 and not _is_prefix(data.template):
+        method = _make(config.prompt.method)
+        in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
+        _expect_place(config, data.template, in_layers=in_layers)
     for callback in config.callbacks.values():
         monitor = (callback or {}).get("monitor")
         if monitor is not None:
             _expect_validation_metric(monitor, has_validation=len(data.ids("validation")) > 0)
 
 
+def _is_prefix(template: Template) -> bool:
+    return template.segments[0] == Soft(num_tokens=template.num_virtual_tokens)
+
+
 def _expect_place(config: DictConfig, template: Template, *, in_layers: bool) -> None:
     count = template.num_virtual_tokens
-    if in_layers and template.segments[0] != Soft(num_tokens=count):
+    if in_layers and not _is_prefix(template):
         raise ConfigError(
             f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} puts keys and values in "
             f'front of the row in every layer and nowhere else; write "[soft:{count}]{{input}}".'
@@ -215,7 +230,7 @@ def build_task(node: DictConfig) -> Task:
 
 def build_scoring(config: DictConfig) -> Scoring:
     """How label likelihoods become class probabilities."""
-    return cast(Scoring, _make(config.scoring))
+    return cast("Scoring", _make(config.scoring))
 
 
 def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -11,10 +12,12 @@ from softcue.build import build_learners, build_prompted_backbone, expect_joint
 from softcue.errors import PrunedError, TrainingError
 from softcue.plan import prepare, should_run
 from softcue.runs.store import RunFolder
-from softcue.training.learner import Learner
-from softcue.training.process import is_first_process, prepare_process
 from softcue.training.run import Run
-from softcue.training.session import Session, add_unlabelled
+
+# Imported where they are used: torch and Lightning take seconds, and a complete or dry run needs neither.
+if TYPE_CHECKING:
+    from softcue.training.learner import Learner
+    from softcue.training.session import Session
 
 LOCK_S = 1.0
 """Seconds to wait for a lock, which another process may hold only to check it."""
@@ -35,6 +38,8 @@ def train(config: DictConfig) -> list[RunFolder]:
     if runs[0].show:
         _show(runs[0])
     elif pending := [run for run in runs if should_run(run)]:
+        from softcue.training.process import is_first_process, prepare_process
+
         prepare_process(seed=pending[0].seed, threads=pending[0].threads)
         if is_first_process():
             _run_locked(pending)
@@ -50,6 +55,8 @@ def _show(run: Run) -> None:
 
 
 def _run_locked(runs: Sequence[Run]) -> None:
+    from softcue.training.session import add_unlabelled
+
     with ExitStack() as locks:
         for run in runs:
             locks.enter_context(run.folder.lock(wait_s=LOCK_S))
@@ -65,6 +72,8 @@ def _run_locked(runs: Sequence[Run]) -> None:
 
 
 def _train_and_score(runs: Sequence[Run]) -> None:
+    from softcue.training.session import Session
+
     with ExitStack() as stack:
         sessions = [stack.enter_context(Session(run)) for run in runs]
         pairs = list(zip(sessions, build_learners(runs), strict=True))

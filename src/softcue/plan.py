@@ -11,11 +11,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from softcue.backbone.load import resolve_dtype
 from softcue.build import build_data, validate
 from softcue.configs.ranges import expect_in_range
 from softcue.data.run_data import RunData
@@ -146,6 +144,10 @@ def expect_given(config: DictConfig) -> None:
 
 def resolved_dtype_name(name: str) -> str:
     """The number type of the frozen weights; for `auto`, the one that suits this machine."""
+    if name in ("float32", "bfloat16"):
+        return name  # without torch, which takes seconds to import
+    from softcue.backbone.load import resolve_dtype
+
     return str(resolve_dtype(name)).removeprefix("torch.")
 
 
@@ -157,7 +159,11 @@ def settled_devices(trainer: DictConfig) -> Any:
     """
     devices = trainer.devices
     if str(devices) in ("None", "auto", "-1"):
-        return 1 if trainer.get("accelerator") == "cpu" else max(1, torch.accelerator.device_count())
+        if trainer.get("accelerator") == "cpu":
+            return 1
+        import torch
+
+        return max(1, torch.accelerator.device_count())
     if isinstance(devices, (int, str)) and not re.fullmatch(r"[1-9]\d*|\d+(,\d*)+", str(devices)):
         raise ConfigError(f"trainer.devices is {devices!r}; give a whole number, 1 or more, a list or auto.")
     return devices

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from softcue.contracts import Batch, Choices, PaddedRows
+if TYPE_CHECKING:
+    from softcue.contracts import Batch, Choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,10 @@ class Collator:
 
     def __call__(self, examples: Sequence[Example]) -> Batch:
         """One batch, its rows in the given order."""
+        import torch
+
+        from softcue.contracts import Batch, PaddedRows
+
         ids = tuple(tuple(example.ids) for example in examples)
         fixed = None if self.width == "longest" else self.width
         return Batch(

@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import datasets
-from transformers import PreTrainedTokenizerFast
 
-from softcue.contracts import Choices
 from softcue.data.labels import label_choices
 from softcue.data.pool import dataset_digest
 from softcue.data.task import Task
 from softcue.data.template import Column, Soft, Template, TemplateSegment, Words
 from softcue.errors import ConfigError, DataError
 from softcue.tokenizing import Piece, RowTokenizer, Tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from softcue.contracts import Choices
 
 Kind = Literal["virtual", "special", "template", "text"]
 """A token's origin: a virtual token, a special token that the tokenizer puts in front of a text, the

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from softcue.contracts import Choices, Ids
+from typing import TYPE_CHECKING
+
 from softcue.data.task import Task
 from softcue.data.template import Template, Words
 from softcue.errors import ConfigError
 from softcue.tokenizing import Piece, RowTokenizer
+
+if TYPE_CHECKING:
+    from softcue.contracts import Choices, Ids
 
 
 def label_choices(task: Task, template: Template, rows: RowTokenizer, *, end_token: int | None) -> Choices:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Kind
-from softcue.data.order import EpochShuffle, MixtureShuffle
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import PARTS, Batching, Part, RunData
 from softcue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from softcue.data.order import EpochShuffle
 
 
 class MixedData(RunData):
@@ -76,6 +79,8 @@ class MixedData(RunData):
         raise AssertionError("a row of no task")
 
     def _order(self, examples: Sequence[Example]) -> EpochShuffle:
+        from softcue.data.order import MixtureShuffle
+
         return MixtureShuffle(
             sizes=[len(task.examples("train")) for task in self._tasks.values()],
             temperature=self._temperature,

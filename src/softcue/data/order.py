@@ -6,12 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Self, cast
+from typing import Self, cast
 
 import torch
 from torch.utils.data import Sampler
-
-Order = Literal["shuffled", "length_grouped"]
 
 POOLED_BATCHES = 8
 """Batches' worth of shuffled rows that are sorted by length together."""

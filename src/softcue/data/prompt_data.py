@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import datasets
-from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast
 
-from softcue.contracts import Choices
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder, Kind
-from softcue.data.order import EpochShuffle
 from softcue.data.pool import Pool, Source
 from softcue.data.run_data import PARTS, Batching, Part, RunData
 from softcue.data.splits import Parts, Splitter
 from softcue.data.task import Task
 from softcue.data.template import compose
 from softcue.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+    from transformers import PreTrainedTokenizerFast
+
+    from softcue.contracts import Choices
+    from softcue.data.order import EpochShuffle
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +132,8 @@ class PromptData(RunData):
         return self._loader(by_length, batch_size=self.batching.eval_batch_size)
 
     def _order(self, examples: Sequence[Example]) -> EpochShuffle:
+        from softcue.data.order import EpochShuffle
+
         return EpochShuffle(
             num_rows=len(examples), seed=self.batching.seed, grouping=self.batching.grouping(examples)
         )

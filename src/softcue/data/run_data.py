@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedTokenizerFast
-
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Kind
-from softcue.data.order import EpochShuffle, LengthGrouping, LoopPosition, Order
 from softcue.data.template import Template
 from softcue.errors import ConfigError
 
+# Imported where they are used: torch and transformers take seconds, and a dry run needs neither.
 if TYPE_CHECKING:
+    from torch.utils.data import DataLoader, Dataset
+    from transformers import PreTrainedTokenizerFast
+
+    from softcue.data.order import EpochShuffle, LengthGrouping, LoopPosition
     from softcue.data.prompt_data import PromptData
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 PARTS: tuple[Part, ...] = get_args(Part)
+Order = Literal["shuffled", "length_grouped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Batching:
 
     def grouping(self, examples: Sequence[Example]) -> LengthGrouping | None:
         """How `order` rearranges shuffled rows; None: not at all."""
+        from softcue.data.order import LengthGrouping
+
         lengths = [len(example.ids) for example in examples]
         grouped = self.order == "length_grouped"
         return LengthGrouping(lengths=lengths, batch_size=self.batch_size) if grouped else None
@@ -132,8 +136,10 @@ class RunData(ABC):
     def _loader(
         self, examples: Sequence[Example], *, batch_size: int, order: EpochShuffle | None = None
     ) -> DataLoader[Example]:
+        from torch.utils.data import DataLoader
+
         return DataLoader(
-            cast(Dataset[Example], examples),  # a loader needs no more of a dataset than a list has
+            cast("Dataset[Example]", examples),  # a loader needs no more of a dataset than a list has
             batch_size=batch_size,
             sampler=order,
             collate_fn=self._collator,

@@ -9,7 +9,6 @@ from typing import Literal, Protocol, get_args
 
 import datasets
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from softcue.data.pool import Pool
 from softcue.errors import ConfigError, DataError
@@ -171,6 +170,8 @@ def stratified_fold(
             f"split.num_folds is {num_folds}; class {rarest!r} has {count} rows, and every fold "
             "needs one. Use fewer folds or split=few_shot."
         )
+    from sklearn.model_selection import StratifiedKFold  # takes seconds to import
+
     folds = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
     rest, held_out = list(folds.split(np.zeros(len(labels)), labels))[fold]
     return rest.tolist(), held_out.tolist()
