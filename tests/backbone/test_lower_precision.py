@@ -53,7 +53,10 @@ def test_a_quantised_model_that_is_not_causal_is_refused() -> None:
 
 
 def test_a_model_that_does_not_run_in_its_dtype_is_refused_with_the_reason() -> None:
-    with pytest.raises(BackboneError, match=r"cannot run a row of tokens in torch.bfloat16 \(RuntimeError: expected m1 and m2"):
+    with pytest.raises(
+        BackboneError,
+        match=r"cannot run a row of tokens in torch.bfloat16 \(RuntimeError: expected m1 and m2",
+    ):
         plain(tiny("inkling2_text").bfloat16())
 
 

@@ -46,4 +46,6 @@ def two_by_two(make_sweep: MakeSweep) -> MakeSweep:
 @pytest.fixture
 def one_bad(make_sweep: MakeSweep) -> MakeSweep:
     """Three jobs, the second of which fails."""
-    return lambda *launcher, **environment: make_sweep("optimizer.lr=0.1,1e38,0.2", *launcher, **environment)
+    return lambda *launcher, **environment: make_sweep(
+        "prompt.learning_rate=0.1,1e38,0.2", *launcher, **environment
+    )

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from softcue.configs import CONFIG_PATH
-from softcue.configs.compose import Composer, expect_all_read
+from softcue.configs.compose import expect_all_read
 from softcue.errors import ConfigError
 from softcue.plan import resolve
 from softcue.runs.identity import identity
@@ -134,10 +133,7 @@ def test_a_users_own_yaml_declares_what_does_not_count(tmp_path: Path) -> None:
         "note:\n  _target_: builtins.dict\n  path: here\n  every: 3\n"
         "  _identity_:\n    path: no_effect\n"
     )
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
-        mine = Composer(
-            GlobalHydra.instance().config_loader(), hydra_overrides=[f"hydra.searchpath=[file://{tmp_path}]"]
-        )
+    mine = composer(f"hydra.searchpath=[file://{tmp_path}]")
     counted = [
         identity(resolve(mine.compose(["callbacks=mine", f"callbacks.note.{value}"])))
         for value in ("every=3", "path=there", "every=4")

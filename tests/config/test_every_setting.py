@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from softcue.configs import CONFIG_PATH
 from softcue.plan import resolve
@@ -148,7 +148,7 @@ def test_one_process_has_one_id_on_every_trainer(every_config: dict[str, dict[st
 
 def test_every_declaration_is_in_the_file_of_its_setting() -> None:
     for file in CONFIG_PATH.rglob("*.yaml"):
-        config = yaml.safe_load(file.read_text())
+        config = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(file)))
         groups = str(config.pop("defaults", []))
         for mapping in mappings(config):
             for path in mapping.get(DECLARATIONS, {}):

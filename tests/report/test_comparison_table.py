@@ -104,11 +104,10 @@ def test_a_thousand_runs_of_a_search_are_compared_in_under_two_seconds_of_proces
     assert groups[7].label == "p_tuning, lr=0.007"
 
 
-def test_settings_without_effect_do_not_separate_seeds(make_run: MakeRun) -> None:
-    declared = {"paths": "no_effect", "callbacks.last": "no_effect"}
+def test_settings_without_effect_do_not_part_the_seeds(make_run: MakeRun) -> None:
+    declared = {"_identity_": {"paths": "no_effect", "callbacks.last": "no_effect"}}
     folders = [
-        {"paths": {"run": run}, "callbacks": {"last": {"dirpath": run}}, "_identity_": declared}
-        for run in ("a", "b")
+        {"paths": {"run": run}, "callbacks": {"last": {"dirpath": run}}, **declared} for run in ("a", "b")
     ]
     runs = [make_run("p_tuning", seed=seed, macro_f1=0.8, **folder) for seed, folder in enumerate(folders)]
     assert [len(group.records) for group in group_runs(runs)] == [2]

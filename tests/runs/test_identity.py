@@ -39,7 +39,8 @@ SETTINGS: dict[str, Any] = {
         "num_nodes": 3,
         "_identity_": {"devices": "processes", "num_nodes": "processes"},
     },
-    "_identity_": {"paths": "no_effect"},
+    "logger": {"file": "d", "_identity_": {"file": "by_content"}},
+    "_identity_": {"paths": "no_effect", "logger": "no_effect"},
 }
 
 
@@ -78,6 +79,7 @@ def test_a_setting_counts_unless_it_is_declared(path: str, value: Any) -> None:
     [
         ("paths.runs", "elsewhere"),
         ("paths.nested.deep", 2),
+        ("logger.file", "e"),
         ("paths.new", 2),
         ("prompt.learning_rate", 0.2),
         ("data.tasks.one.words", "z"),

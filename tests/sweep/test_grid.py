@@ -116,8 +116,10 @@ def test_an_impossible_job_is_named_before_any_job_starts(
     assert not list(tmp_path.rglob("record.json"))
 
 
-def test_a_job_that_diverges_does_not_stop_the_others(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
-    code, printed = sweep(*tiny, "prompt=prefix_tuning", "scheduler=constant", "prompt.learning_rate=3e37,0.01")
+def test_a_job_that_diverges_stops_no_other(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
+    code, printed = sweep(
+        *tiny, "prompt=prefix_tuning", "scheduler=constant", "prompt.learning_rate=3e37,0.01"
+    )
     assert code == 1
     assert "failed: TrainingError: the loss is no longer finite" in printed
     assert sorted(record.status for record in list_records(tmp_path / "runs").records) == [

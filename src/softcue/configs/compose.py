@@ -41,7 +41,7 @@ class Composer:
 
     Hydra takes a tenth of a second for each config, of which a sweep of a thousand jobs needs a thousand.
     The parts of its loader that this calls are private to it: reading the defaults list, merging its
-    files, and applying values. `tests/sweep/test_jobs.py` compares the result with Hydra's own.
+    files, and applying values. `tests/config/test_compose.py` compares the result with Hydra's own.
     """
 
     def __init__(self, loader: ConfigLoader, *, hydra_overrides: Sequence[str] = ()) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from fnmatch import translate
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from math import prod
 from typing import Any, Literal, get_args
@@ -31,13 +31,10 @@ def run_id(settings: Mapping[str, Any], *, contents: Mapping[str, str], data_fin
     not count: an upgrade must not repeat every complete run.
     """
     counted = identity(settings)
-    for path in paths_as(settings, "by_content") & counted.keys():
+    for path in paths_as(settings, "by_content"):
         value = counted[path]
-        counted[path] = (
-            [contents.get(one, one) for one in value]
-            if isinstance(value, list)
-            else contents.get(value, value)
-        )
+        is_list = isinstance(value, list)
+        counted[path] = [contents.get(one, one) for one in value] if is_list else contents.get(value, value)
     canonical = json.dumps(
         {"settings": counted, "data": data_fingerprint}, sort_keys=True, separators=(",", ":")
     )
@@ -46,22 +43,29 @@ def run_id(settings: Mapping[str, Any], *, contents: Mapping[str, str], data_fin
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that determine a run's result, by path; `processes` is the number that train it."""
-    processes = paths_as(settings, "processes")
-    passed_over = paths_as(settings, "no_effect", "by_reference") | processes
-    every = dict(leaves(settings))
-    counted = {path: value for path, value in every.items() if path not in passed_over}
-    if processes:
-        counted["processes"] = prod(num_processes(every[path]) for path in processes)
-    return counted
+    role_of = _roles(tuple(declarations(settings).items()))
+    counted, processes = {}, []
+    for path, value in leaves(settings):
+        role = role_of(path)
+        if role == "processes":
+            processes.append(num_processes(value))
+        elif role in (None, "by_content"):
+            counted[path] = value
+    return {**counted, "processes": prod(processes)} if processes else counted
 
 
 def content_paths(settings: Mapping[str, Any]) -> set[str]:
-    """The paths of files and folders whose content counts."""
-    counted, found = identity(settings), set()
-    for path in paths_as(settings, "by_content") & counted.keys():
-        value = counted[path]
-        found.update(value if isinstance(value, list) else [value])
-    return {one for one in found if isinstance(one, str)}
+    """The files and folders whose content counts."""
+    by_content = paths_as(settings, "by_content")
+    values = [value for path, value in leaves(settings) if path in by_content]
+    texts = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    return {text for text in texts if isinstance(text, str)}
+
+
+def paths_as(settings: Mapping[str, Any], *roles: Role) -> set[str]:
+    """The paths of all settings that are declared as one of the roles."""
+    role_of = _roles(tuple(declarations(settings).items()))
+    return {path for path, _ in leaves(settings) if role_of(path) in roles}
 
 
 def gather_declarations(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def gather_declarations(settings: Mapping[str, Any]) -> dict[str, Any]:
 def without_declarations(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The nested settings alone."""
     return {
-        key: without_declarations(value) if isinstance(value, Mapping) else value
+        key: without_declarations(value) if isinstance(value, dict) else value
         for key, value in settings.items()
         if key != DECLARATIONS
     }
@@ -88,7 +92,7 @@ def declarations(settings: Mapping[str, Any], *, above: str = "") -> dict[str, R
     for key, value in settings.items():
         if key == DECLARATIONS:
             roles |= {f"{above}{path}": role for path, role in value.items()}
-        elif isinstance(value, Mapping):
+        elif isinstance(value, dict):
             roles |= declarations(value, above=f"{above}{key}.")
     for path, role in roles.items():
         if role not in get_args(Role):
@@ -99,7 +103,7 @@ def declarations(settings: Mapping[str, Any], *, above: str = "") -> dict[str, R
 def leaves(settings: Mapping[str, Any], *, above: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting that is no mapping, by its path; declarations are left out."""
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             if key != DECLARATIONS:
                 yield from leaves(value, above=f"{above}{key}.")
         else:
@@ -113,15 +117,15 @@ def num_processes(value: Any) -> int:
     return len(value) if isinstance(value, list) else int(value)
 
 
-def paths_as(settings: Mapping[str, Any], *wanted: Role) -> set[str]:
-    """The paths of all settings that are declared as one of the roles."""
-    declared = tuple(path for path, role in declarations(settings).items() if role in wanted)
-    matches = _any_of(declared).match
-    return {path for path, _ in leaves(settings) if matches(path)}
-
-
 @cache
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One expression for the settings of all patterns and those below, compiled once for many records."""
-    each = [translate(pattern) for pattern in patterns for pattern in (pattern, f"{pattern}.*")]
-    return re.compile("|".join(each) or r"(?!)")
+def _roles(declared: tuple[tuple[str, Role], ...]) -> Callable[[str], Role | None]:
+    """The role of a path; made once for the many records that declare the same."""
+
+    @cache
+    def role_of(path: str) -> Role | None:
+        # A mapping that has a role covers all below it, so the outermost comes first.
+        holders = (path[: dot.start()] for dot in re.finditer(r"\.|$", path))
+        matches = (role for one in holders for pattern, role in declared if fnmatchcase(one, pattern))
+        return next(matches, None)
+
+    return role_of
