@@ -142,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_its_record_says_failed(quick
     failed = json.loads((Path(settings.paths.run) / "record.json").read_text())
     assert failed["status"] == "failed"
     assert failed["error"]["type"] == "TrainingError"
-    assert "optimizer.lr" in failed["error"]["message"]
+    assert "prompt.learning_rate" in failed["error"]["message"]
 
 
 def test_early_stopping_keeps_the_prompt_that_validation_liked_best(quickstart: Quickstart) -> None:

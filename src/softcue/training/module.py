@@ -173,7 +173,7 @@ class PromptModule(LightningModule):
         member.stop(
             TrainingError(
                 f"{what} is no longer finite at step {self.global_step} with learning rate "
-                f"{self._learning_rate(member):g}; lower optimizer.lr, or warm up with "
+                f"{self._learning_rate(member):g}; lower prompt.learning_rate, or warm up with "
                 "scheduler.warmup_fraction=0.1."
             )
         )
