@@ -89,3 +89,17 @@ def test_each_joint_run_logs_its_own_metrics_under_their_own_names(tmp_path: Pat
     logger.log_metrics({"two:train/loss": 0.125, "epoch": 1}, step=4)
     assert rows(tmp_path / "one" / "metrics.csv") == [{"epoch": "0", "step": "3", "train/loss": "0.5"}]
     assert [row["train/loss"] for row in rows(tmp_path / "two" / "metrics.csv")] == ["0.25", "0.125"]
+
+
+def test_joint_runs_have_a_wandb_run_each(tmp_path: Path) -> None:
+    experiments = [
+        wandb_logger(project="p", save_dir=str(tmp_path / name)).experiment for name in ("one", "two")
+    ]
+    try:
+        assert [Path(experiment.dir).relative_to(tmp_path).parts[0] for experiment in experiments] == [
+            "one",
+            "two",
+        ]
+    finally:
+        for experiment in experiments:
+            experiment.finish()

@@ -117,6 +117,8 @@ def wandb_logger(*, project: str, save_dir: str) -> WandbLogger:
         id=f"{folder.parent.name}-{folder.name}",
         group=folder.parent.name,
         resume="allow",
+        # The default would give all joint runs of a process the first one's W&B run.
+        reinit="create_new",
         offline=offline,
     )
 
