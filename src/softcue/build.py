@@ -164,7 +164,10 @@ def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> 
     if isinstance(method, TextClassifier):
         raise ConfigError(f"prompt={config.prompt.name} reads whole texts: it has no soft prompt.")
     if count == 0:
-        if any(given.default is given.empty for given in signature(method).parameters.values()):
+        needed = [
+            given for given in signature(method).parameters.values() if given.kind is given.KEYWORD_ONLY
+        ]
+        if any(given.default is given.empty for given in needed):
             raise ConfigError(
                 f"prompt.layout is {config.prompt.layout!r}, which holds no virtual tokens for "
                 f'{config.prompt.name}; write for instance "[soft:20]{{input}}", or use prompt=hard_prompt.'

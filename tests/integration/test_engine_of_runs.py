@@ -15,7 +15,7 @@ from tests.tiny_backbone import save_tiny_backbone
 
 @pytest.mark.parametrize(
     ("engine", "reason"),
-    [("auto", "softcue's tests verify this family"), ("plain", "as backbone.engine says")],
+    [("auto", "softcue's tests verify this family"), ("plain", "backbone.engine=plain")],
 )
 def test_each_run_of_a_process_keeps_its_engine_and_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, engine: str, reason: str

@@ -139,7 +139,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_its_record_says_failed(quick
     settings = quickstart("prompt=prefix_tuning", "optimizer.lr=3e37", "scheduler=constant")
     with pytest.raises(TrainingError, match=r"the loss is no longer finite at step 1 with .* 3e\+37; lower"):
         train_one(settings)
-    failed = json.loads((Path(settings.paths.run) / "record.json").read_text())
+    (path,) = Path(settings.paths.runs).glob("*/record.json")
+    failed = json.loads(path.read_text())
     assert failed["status"] == "failed"
     assert failed["error"]["type"] == "TrainingError"
     assert "prompt.learning_rate" in failed["error"]["message"]
