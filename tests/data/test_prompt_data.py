@@ -14,10 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Batch
 from softcue.data.collate import Collator, Example
-from softcue.data.order import Order
 from softcue.data.pool import Pool
 from softcue.data.prompt_data import PromptData
-from softcue.data.run_data import Batching
+from softcue.data.run_data import Batching, Order
 from softcue.data.splits import AllLabelled, FewShot, Splitter
 from softcue.data.task import Task
 from softcue.errors import ConfigError
