@@ -38,6 +38,6 @@ def test_a_stream_keeps_rows_within_a_sliding_window() -> None:
 
 
 def test_a_stream_keeps_rows_within_the_short_form_of_longrope() -> None:
-    config = AutoConfig.for_model("llama", rope_parameters=LONG_ROPE, max_position_embeddings=512)
+    config = AutoConfig.for_model("llama", rope_parameters=dict(LONG_ROPE), max_position_embeddings=512)
     assert (rope_limit(config), max_stream_positions(config)) == (64, 64)
     assert rope_limit(AutoConfig.for_model("llama")) is None

@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from softcue.errors import SoftcueError
 from softcue.export.adapter import load_all, peft_files
 from softcue.inspect.reading import read
-from softcue.inspect.render import text_of
+from softcue.inspect.tables import full_table, tables
+from softcue.tables.render import csv_text, markdown, terminal
 from softcue.trained import load
 from tests.trust.conftest import METHODS, TEXTS, Runs
 from tests.trust.payloads import SECRET, additions, extended, found, payloads, places, replaced
@@ -86,8 +87,9 @@ def everything(folder: Path) -> str:
 
 def _inspect(folder: Path) -> None:
     reading = read(load(folder), prompt=0, num_nearest=2, num_rows=2)
-    for form in ("terminal", "markdown", "csv"):
-        print(text_of(reading, form=form, width=80))
+    print(terminal(tables(reading), reading.notes, 80))
+    print(markdown(tables(reading), reading.notes, 80))
+    print(csv_text([full_table(reading)], reading.notes, 80))
 
 
 def _export(folder: Path) -> None:
