@@ -171,7 +171,8 @@ def tiny_config(family: str, **settings: Any) -> PreTrainedConfig:
         known["num_key_value_heads"] = 4
     for name in DERIVED.get(family, ()):
         known.pop(name, None)
-    return AutoConfig.for_model(family, **(known | SETTINGS.get(family, {}) | settings))
+    # A copy: a config changes the mappings that it is given.
+    return AutoConfig.for_model(family, **copy.deepcopy(known | SETTINGS.get(family, {}) | settings))
 
 
 def oracle_scores(
