@@ -1,4 +1,4 @@
-"""Every notebook's code runs from its own folder, on what the repository holds."""
+"""Every notebook runs from its own folder, on committed files."""
 
 from __future__ import annotations
 

@@ -34,8 +34,7 @@ def markdown(results: list[Result]) -> str:
             "How a float32 step of prompt tuning grows (SmolLM2-135M, 16 rows, 20 virtual tokens except",
             "where named; memory above the model).\n",
             _growth_table(grown),
-            "Commands that train nothing, from start to end.\n",
-            _table(["command", "takes"], ([f"`{r['command']}`", f"{r['ours_s']:.1f} s"] for r in starts)),
+            *_start_table(starts),
         ]
     )
 
@@ -100,6 +99,15 @@ def _limit_table(results: list[Result]) -> str:
             ]
             for result in results
         ),
+    )
+
+
+def _start_table(results: list[Result]) -> list[str]:
+    rows = [[f"`{result['command']}`", f"{result['ours_s']:.1f} s"] for result in results]
+    return (
+        ["Commands that train nothing, from start to end.\n", _table(["command", "takes"], rows)]
+        if rows
+        else []
     )
 
 

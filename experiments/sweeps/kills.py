@@ -1,7 +1,7 @@
-"""Kill -9 at random steps on the real backbone, each case, and compare with runs that nobody killed.
+"""Kill runs on the real backbone at random steps and compare them with uninterrupted ones.
 
-`python -m experiments.sweeps.kills [CASE ...]` writes `kills.json` beside this file: for each case how often
-its process was killed and whether prompts, curves, metrics and predictions are the same bytes in the end.
+`python -m experiments.sweeps.kills [CASE ...]` writes `kills.json` beside this file: for each case, how often
+its process was killed and whether prompts, curves, metrics and predictions are the same bytes at the end.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ KILLS = 4
 
 
 def start(overrides: list[str]) -> subprocess.Popen[bytes]:
-    """`softcue-train` in a process of its own."""
+    """Start `softcue-train` in a process of its own."""
     command = [sys.executable, "-m", "softcue.train", *overrides]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -60,7 +60,7 @@ def steps_done(root: Path) -> int:
 
 
 def content(root: Path) -> tuple[dict[str, bytes], object]:
-    """What the runs left that must not differ."""
+    """The files and numbers of runs that must not differ."""
     files, numbers = {}, []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         record = RunFolder(folder, "").record()
@@ -73,8 +73,8 @@ def content(root: Path) -> tuple[dict[str, bytes], object]:
     return files, numbers
 
 
-def kill_and_go_on(overrides: list[str], root: Path, rng: random.Random) -> int:
-    """Start a run, kill it after one to six further steps, start it again; how often it was killed."""
+def kill_and_resume(overrides: list[str], root: Path, rng: random.Random) -> int:
+    """Start a run, kill it after one to six further steps and start it again; return the number of kills."""
     kills = 0
     while True:
         until = steps_done(root) + rng.randint(1, 6) if kills < KILLS else sys.maxsize
@@ -83,7 +83,7 @@ def kill_and_go_on(overrides: list[str], root: Path, rng: random.Random) -> int:
             time.sleep(0.005)
         if process.poll() is not None:
             return kills
-        # Anywhere in a step, not just behind a row of the curve.
+        # Anywhere in a step, not only after a row of the curve.
         time.sleep(rng.random() * 0.5)
         process.kill()
         process.wait()
@@ -96,18 +96,18 @@ def main() -> None:
     for case in sys.argv[1:] or CASES:
         overrides = [*COMMON, *CASES[case]]
         with tempfile.TemporaryDirectory() as folder:
-            whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+            whole, killed = Path(folder) / "whole", Path(folder) / "killed"
             assert start([*overrides, f"paths.runs={whole}"]).wait() == 0
-            cut.mkdir()
-            kills = kill_and_go_on(overrides, cut, rng)
+            killed.mkdir()
+            kills = kill_and_resume(overrides, killed, rng)
             files, numbers = content(whole)
-            files_cut, numbers_cut = content(cut)
-            differing = sorted(name for name in files if files[name] != files_cut.get(name))
+            files_killed, numbers_killed = content(killed)
+            differing = sorted(name for name in files if files[name] != files_killed.get(name))
             result = {
                 "case": case,
                 "settings": CASES[case],
                 "kills": kills,
-                "identical": files == files_cut and numbers == numbers_cut,
+                "identical": files == files_killed and numbers == numbers_killed,
                 "differing": differing,
             }
         print(result, flush=True)

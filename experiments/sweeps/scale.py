@@ -1,9 +1,9 @@
 """A thousand complete runs listed, skipped and collected; ten thousand jobs through one launcher.
 
 `python -m experiments.sweeps.scale` writes `scale.json` beside this file. The thousand records are copies
-of one, named as the thousand jobs of a sweep are, so that the sweep finds them complete. The jobs that are
-launched train nothing, so that what is measured is the launcher: a thousand with the whole config, which
-Hydra composes each time, and ten thousand with a config of one setting.
+of one record, under the names of a sweep's thousand jobs, so the sweep finds them complete. The launched jobs
+train nothing, so only the launcher is measured: a thousand jobs with the whole config, which Hydra composes
+each time, and ten thousand with a config of one setting.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def leave_record(settings: DictConfig) -> None:
 
 
 def complete(folder: RunFolder, *, seed: int) -> None:
-    """Leave a complete record there."""
+    """Write a complete record into a run's folder."""
     folder.create()
     record = RunRecord.from_json(RECORD.read_bytes())
     folder.write_record(replace(record, run_id=folder.path.name, seed=seed))
 
 
 def overrides(root: Path, count: int) -> list[list[str]]:
-    """Jobs that differ in their seed."""
+    """The overrides of jobs that differ in their seed."""
     common = ["experiment=quickstart", f"paths.runs={root}"]
     return [[*common, f"seed={seed}"] for seed in range(count)]
 
@@ -62,7 +62,7 @@ def timed(what: str, began: float) -> dict[str, float | str]:
 
 
 def thousand(jobs: Jobs, root: Path) -> list[dict[str, float | str]]:
-    """Read so many jobs, then list, collect and skip their complete runs."""
+    """Read a thousand jobs, then list, collect and skip their complete runs."""
     began = time.perf_counter()
     found = jobs.from_overrides(overrides(root, MANY))
     measured = [timed("read", began)]
@@ -83,7 +83,7 @@ def thousand(jobs: Jobs, root: Path) -> list[dict[str, float | str]]:
 
 
 def memory(launcher: Launcher, jobs: list[list[str]], every: int) -> list[dict[str, float]]:
-    """Memory of this process, in MB, each time that so many further jobs were launched one by one."""
+    """Memory of this process in MB after every `every` jobs, launched one by one."""
     measured = []
     for number, job in enumerate(jobs):
         launcher.launch([job], number)
@@ -95,7 +95,7 @@ def memory(launcher: Launcher, jobs: list[list[str]], every: int) -> list[dict[s
 
 
 def launcher_of(config_path: Path, name: str, task: TaskFunction) -> Launcher:
-    """Hydra's own launcher, as a sweep of this config has it."""
+    """Hydra's own launcher for a sweep of this config."""
     composer = GlobalHydra.instance().hydra
     assert composer is not None
     config = composer.compose_config(
@@ -119,7 +119,7 @@ def main() -> None:
         result["whole_config"] = memory(launcher, overrides(root / "whole", MANY), MANY // 10)
         write_atomic(HERE / "scale.json", json.dumps(result, indent=1))
     with tempfile.TemporaryDirectory() as folder:
-        # A config of one setting composes in milliseconds, so that ten thousand jobs end today.
+        # A config of one setting composes in milliseconds; the whole one takes a tenth of a second.
         (Path(folder) / "tiny.yaml").write_text(
             "seed: 0\nhydra:\n  output_subdir: null\n"
             "  callbacks:\n    lean:\n      _target_: softcue.cli.LeanReturns\n"

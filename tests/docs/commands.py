@@ -1,4 +1,4 @@
-"""The shell commands of README.md and the documentation, as a reader would type them.
+"""The code of README.md and the documentation, as a reader would type it.
 
 A command that no test can run says so in the comment at its end: `# needs a model hub`, `a GPU` or
 `a cluster`. All others are run, or checked, by test_commands.py.
@@ -66,6 +66,11 @@ def commands(page: Path) -> list[Command]:
 def pages_with_commands() -> list[Path]:
     """The pages that have a bash block."""
     return [page for page in PAGES if commands(page)]
+
+
+def python_blocks(page: Path) -> list[str]:
+    """A page's Python, apart from the files that it shows in full."""
+    return re.findall(r"(?<!-->\n)^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def inline_code(page: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Every command that README.md and the documentation show works.
+"""Every command and Python block that README.md and the documentation show works.
 
 Commands that train are prepared as `dry=true` prepares them, sweeps by their first job; commands that read a
 run read one of a tiny model. What needs a model hub, a GPU or a cluster is composed only.
@@ -21,8 +21,17 @@ from docs.fill import PAGES, ROOT
 from softcue.plan import prepare
 from softcue.sweep.grid import combinations
 from tests.composing import train_config
-from tests.docs.commands import NEEDS, Call, Command, calls, commands, inline_code, pages_with_commands
-from tests.docs.workspace import PROJECT, make_workspace, run_entry_point, tweets_read_once
+from tests.docs.commands import (
+    NEEDS,
+    Call,
+    Command,
+    calls,
+    commands,
+    inline_code,
+    pages_with_commands,
+    python_blocks,
+)
+from tests.docs.workspace import PROJECT, fewer_tweets, make_workspace, run_entry_point
 from tests.integration.conftest import CACHE
 from tests.tiny_backbone import save_tiny_backbone
 
@@ -35,7 +44,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("workspace")
-    with tweets_read_once():
+    with fewer_tweets():
         make_workspace(folder, backbone=backbone, cache=CACHE)
         yield folder
 
@@ -70,6 +79,16 @@ def test_every_command_of_a_page_works(
         else:
             STATIC[call.program](call.arguments)
     expect_same_tables(cwd)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=names)
+def test_every_python_block_of_a_page_runs(
+    page: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOFTCUE_CACHE", str(CACHE))
+    monkeypatch.chdir(workspace)
+    for block in python_blocks(page):
+        exec(block, {})
 
 
 def is_training(call: Call) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -11,15 +12,17 @@ from typing import get_args, get_type_hints
 
 import pytest
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
 from torch import nn
 
 from docs import options
 from docs.fill import BLOCK, PAGES, ROOT, filled
+from experiments.speed.table import markdown
 from softcue.build import build_prompt
 from softcue.configs import CONFIG_PATH
 from softcue.data.template import compose
 from softcue.runs.record import RunRecord, Status
-from tests.composing import train_config
 from tests.docs.commands import inline_code
 from tests.docs.test_commands import names, write_examples
 from tests.tiny import tiny_lm
@@ -35,6 +38,14 @@ def test_generated_tables_are_the_present_ones(page: Path) -> None:
 def test_the_speed_and_demo_tables_are_generated() -> None:
     named = {found["file"] for page in PAGES for found in BLOCK.finditer(page.read_text())}
     assert {"experiments/speed/table.md", "experiments/quickstart/demo.md"} <= named
+
+
+def test_the_speed_tables_are_those_of_the_measurements() -> None:
+    speed = ROOT / "experiments" / "speed"
+    measurements = json.loads((speed / "results.json").read_text())
+    assert markdown(measurements) == (speed / "table.md").read_text(), (
+        "run `python -m experiments.speed.table`"
+    )
 
 
 def test_the_page_of_options_is_the_present_one() -> None:
@@ -102,7 +113,9 @@ TOP_LEVEL = frozenset(name.split(".")[0] for name in SETTINGS) - {"hydra"}
 def test_the_new_method_that_the_page_shows_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_examples(DOCS / "extending.md", tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    settings = train_config("prompt=repeated", f"hydra.searchpath=[file://{tmp_path / 'my_conf'}]")
+    overrides = ["prompt=repeated", f"hydra.searchpath=[file://{tmp_path / 'my_conf'}]"]
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
+        settings = hydra_compose(config_name="train", overrides=overrides)
     prompt = build_prompt(settings, tiny_lm("llama").spec, compose(settings.prompt.layout, "{text}"))
     assert isinstance(prompt, nn.Module)
     embeddings = prompt().embeddings_TPD
