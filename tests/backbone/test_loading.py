@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def change(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-CODE = {
+CODE: dict[str, tuple[str, dict[str, Any]]] = {
     "a config class": ("config.json", {"auto_map": {"AutoConfig": "evil.Config"}}),
     "a model class": ("config.json", {"auto_map": {"AutoModelForCausalLM": "evil.Model"}}),
     "a tokenizer class": (
