@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from softcue.build import build_data, validate
 from softcue.configs.ranges import expect_in_range
+from softcue.data.classes import named_classes
 from softcue.data.run_data import RunData
 from softcue.errors import ConfigError, SoftcueError
 from softcue.runs.contents import content_digests
@@ -70,12 +71,18 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         expect_given(config)
         raise ConfigError(str(error)) from error
-    settings = gather_declarations(settings)
+    settings = gather_declarations(_with_class_names(settings))
     values = dict(leaves(settings))
     if "???" in values.values():
         expect_given(config)
     expect_in_range(values)
     return settings
+
+
+def _with_class_names(node: dict[str, Any]) -> dict[str, Any]:
+    """Settings in which every task's classes are text: YAML has 0 and true as a number and a boolean."""
+    named = named_classes(node)
+    return {key: _with_class_names(one) if isinstance(one, dict) else one for key, one in named.items()}
 
 
 def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:

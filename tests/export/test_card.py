@@ -13,6 +13,7 @@ import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from softcue.data.task import Task
 from softcue.data.template import compose
 from softcue.export.card import Shipped, model_card
 from softcue.runs.record import RunRecord
@@ -51,10 +52,15 @@ def record(text: str = "complaint", *, several: bool = False, **backbone: str) -
 
 def card_of(of: RunRecord, *, base_model: str = "smollm2_135m") -> str:
     data = of.settings["data"]
-    names = tuple(data["tasks"]) if "tasks" in data else (data["task"]["name"],)
+    tasks = data.get("tasks") or {data["task"]["name"]: data}
     template = compose(of.settings["prompt"]["layout"], "Tweet : {tweet} Label :")
     shipped = Shipped(
-        folder="complaints", base_model=base_model, peft_type="PROMPT_TUNING", template=template, tasks=names
+        folder="complaints",
+        base_model=base_model,
+        peft_type="PROMPT_TUNING",
+        template=template,
+        tasks={name: Task(**of["task"]) for name, of in tasks.items()},
+        max_length=96,
     )
     return model_card(of, shipped)
 

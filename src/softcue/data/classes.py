@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from softcue.data.rows import text_of
 from softcue.errors import ConfigError
@@ -30,6 +31,21 @@ def label_words(value: object, *, name: str) -> str:
             "no, on, off, true and false; write the words in quotes."
         )
     return text_of(value)
+
+
+def named_classes(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's settings whose classes and label words are text, as records keep them.
+
+    Raises:
+        ConfigError: as `class_name` and `label_words`.
+    """
+    named = dict(task)
+    if isinstance(classes := task.get("classes"), list):
+        named["classes"] = [class_name(one, key="data.task.classes") for one in classes]
+    if isinstance(words := task.get("verbalizer"), dict):
+        by_name = {class_name(key, key="data.task.verbalizer"): value for key, value in words.items()}
+        named["verbalizer"] = {name: label_words(value, name=name) for name, value in by_name.items()}
+    return named
 
 
 def matching_class(label: str, classes: Collection[str]) -> str | None:

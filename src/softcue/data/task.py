@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from softcue.data import template
-from softcue.data.classes import class_name, label_words
+from softcue.data.classes import named_classes
 from softcue.errors import ConfigError, TemplateError
 
 _RESERVED = ("id", "label")
@@ -28,11 +28,9 @@ class Task:
     end_token: bool
 
     def __post_init__(self) -> None:
-        classes = tuple(class_name(name, key="data.task.classes") for name in self.classes)
-        named = {class_name(key, key="data.task.verbalizer"): words for key, words in self.verbalizer.items()}
-        verbalizer = {name: label_words(words, name=name) for name, words in named.items()}
-        object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "verbalizer", verbalizer)
+        named = named_classes({"classes": list(self.classes), "verbalizer": dict(self.verbalizer)})
+        object.__setattr__(self, "classes", tuple(named["classes"]))
+        object.__setattr__(self, "verbalizer", named["verbalizer"])
         self._check_template()
         self._check_classes()
         self._check_verbalizer()

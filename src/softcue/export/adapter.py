@@ -38,7 +38,12 @@ def peft_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, 
         kind = peft_type(prompt)
         adapter = adapter_files(prompt.bank, peft_type=kind, base_model=base)
     shipped = Shipped(
-        folder=name, base_model=base, peft_type=kind, template=prompt.template, tasks=tuple(prompts)
+        folder=name,
+        base_model=base,
+        peft_type=kind,
+        template=prompt.template,
+        tasks={task: of.task for task, of in prompts.items()},
+        max_length=prompt.parts.max_length,
     )
     return {**adapter, "README.md": model_card(prompt.record, shipped).encode(), **prompt.files()}
 

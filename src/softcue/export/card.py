@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from softcue.data.task import Task
 from softcue.data.template import Soft, Template, Words, compose
 from softcue.runs.metrics import METRICS
 from softcue.runs.record import RunRecord
@@ -28,14 +29,15 @@ class Shipped:
     """What the export knows beyond the record.
 
     `folder` is the name of its folder, `template` the first task's inside the prompt's layout, `tasks` those
-    that the adapter has a prompt for, by their names in the run's data.
+    that the adapter has a prompt for, by their names in the run's data, and `max_length` limits their rows.
     """
 
     folder: str
     base_model: str
     peft_type: str
     template: Template
-    tasks: tuple[str, ...]
+    tasks: Mapping[str, Task]
+    max_length: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,6 @@ class CardTask:
     template: Template
     verbalizer: dict[str, str]
     end_token: bool
-    max_length: int | None
 
     @property
     def row(self) -> str:
@@ -67,7 +68,8 @@ class Markdown(str):
 
 def model_card(record: RunRecord, shipped: Shipped) -> str:
     """The card in Markdown, with the metadata that the hub reads."""
-    tasks = [_task(record, shipped, name) for name in shipped.tasks]
+    layout = record.settings["prompt"]["layout"]
+    tasks = [_task(task, layout=layout, name=name) for name, task in shipped.tasks.items()]
     facts = {
         "record": record,
         "shipped": shipped,
@@ -129,16 +131,12 @@ def _ticks(text: str, *, least: int) -> str:
     return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
-def _task(record: RunRecord, shipped: Shipped, name: str) -> CardTask:
-    data = record.settings["data"]
-    data = data["tasks"][name] if "tasks" in data else data
-    task = data["task"]
+def _task(task: Task, *, layout: str, name: str) -> CardTask:
     return CardTask(
         name=name,
-        template=compose(record.settings["prompt"]["layout"], task["template"]),
-        verbalizer={of: task["verbalizer"][of] for of in task["classes"]},
-        end_token=task["end_token"],
-        max_length=data["max_length"],
+        template=compose(layout, task.template),
+        verbalizer={of: task.verbalizer[of] for of in task.classes},
+        end_token=task.end_token,
     )
 
 
