@@ -38,6 +38,7 @@ GIVEN = {
     "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
     "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
     "prompt=multitask_target": ["prompt.source=runs/a"],
+    "data=hub": ["data.repo=org/name"],
     "data=table": [
         "data.task.name=mine",
         "data.task.template='{text} :'",

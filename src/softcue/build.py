@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import default_cache
+from softcue.data.assumed import READABLE, Assumed, assume
 from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
 from softcue.data.prompt_data import PromptData
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 def build_data(config: DictConfig) -> RunData:
     """The rows of the task, or of several, under the prompt's layout; not yet read."""
+    fill_tasks(config)
     data = config.data
     batching = Batching(
         batch_size=data.batch_size,
@@ -56,6 +58,33 @@ def build_data(config: DictConfig) -> RunData:
         for prompt, (name, node) in enumerate(data.tasks.items())
     }
     return MixedData(name=data.name, tasks=tasks, temperature=data.temperature, batching=batching)
+
+
+def fill_tasks(config: DictConfig) -> list[str]:
+    """Read a task's settings that are null from its table; a line for each that a user may want to change.
+
+    Raises:
+        SoftcueError: a table or label column from which they cannot be read.
+    """
+    lines: list[str] = []
+    for node in config.data.get("tasks", {"": config.data}).values():
+        if OmegaConf.missing_keys(node) or all(node.task.get(key, "") is not None for key in READABLE):
+            continue
+        path = node.source.get("path")
+        digest = None if path is None else content_digest(Path(path), cache=None)
+        task, source = (OmegaConf.to_yaml(part, resolve=True) for part in (node.task, node.source))
+        assumed = _assumed(task, source, digest)
+        for key, value in assumed.settings.items():
+            node.task[key] = value
+        lines += assumed.lines
+    return lines
+
+
+@lru_cache(maxsize=8)
+def _assumed(task_yaml: str, source_yaml: str, digest: str | None) -> Assumed:
+    """`assume`, once for the many jobs of a sweep that read the same file."""
+    task = cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(task_yaml)))
+    return assume(task, _make(cast(DictConfig, OmegaConf.create(source_yaml))))
 
 
 def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prompt: int) -> PromptData:

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +15,11 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from softcue.build import build_data, validate
+from softcue.build import build_data, fill_tasks, validate
 from softcue.configs.ranges import expect_in_range
 from softcue.data.classes import named_classes
 from softcue.data.run_data import RunData
-from softcue.errors import ConfigError, SoftcueError
+from softcue.errors import ConfigError, SoftcueError, printable
 from softcue.runs.contents import content_digests
 from softcue.runs.identity import content_paths, gather_declarations, leaves, run_id
 from softcue.runs.store import RunFolder
@@ -36,7 +37,16 @@ def prepare(config: DictConfig) -> tuple[Run, ...]:
     Raises:
         SoftcueError: settings that are missing, out of range or contradict each other, or unusable rows.
     """
-    return tuple(_prepare(member) for member in members(copy.deepcopy(config)))
+    config = copy.deepcopy(config)
+    _say(tuple(fill_tasks(config)))
+    return tuple(_prepare(member) for member in members(config))
+
+
+@cache
+def _say(lines: tuple[str, ...]) -> None:
+    """Log what was assumed, once in a process: the jobs of a sweep assume the same."""
+    for line in lines:
+        log.info("%s", printable(line))
 
 
 def members(config: DictConfig) -> tuple[DictConfig, ...]:
@@ -61,7 +71,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
 
     Raises:
         ConfigError: a setting that is missing, out of range or cannot be resolved.
+        DataError: a table from which a task's settings cannot be read.
     """
+    fill_tasks(config)
     try:
         # The resolved number type and device count are kept in the config too, for `build`.
         config.backbone.dtype = resolved_dtype_name(config.backbone.dtype)

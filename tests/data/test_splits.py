@@ -87,7 +87,7 @@ def test_held_out_rows_are_the_test_rows() -> None:
 def test_folds_refuse_held_out_rows_that_they_would_not_use() -> None:
     pool = _pool("ab" * 20, held_out="aab")
     with pytest.raises(
-        DataError, match=r"split=k_fold tests on the folds .* data\.source\.test_path would not"
+        DataError, match=r"split=k_fold tests on its own folds, .* data\.source\.test_path .* would not"
     ):
         KFold(num_folds=5, fold=0, seed=0, num_validation=0).split(pool, "ab")
 

@@ -21,7 +21,10 @@ RECORDED = (
     "pip",
     "python",
     "source",
-    *(f"softcue-{name}" for name in ("train", "predict", "chain", "report", "export", "inspect", "watch")),
+    *(
+        f"softcue-{name}"
+        for name in ("train", "predict", "chain", "data", "report", "export", "inspect", "watch")
+    ),
 )
 """The programs that pages name; bash knows no other, apart from those that make up arguments."""
 

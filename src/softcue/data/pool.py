@@ -54,11 +54,8 @@ def pick_examples(
 ) -> list[Example]:
     """The task's columns of a table as text; a missing value is "", an id without a column "file:row"."""
     for key, name in (("id_column", id_column), ("label_column", label_column)):
-        if name is not None and name not in table.columns:
-            raise DataError(
-                f"data.source.{key} is {name!r}, which {table.name} does not have (columns: "
-                f"{listed(sorted(table.columns))}). Name one of these."
-            )
+        if name is not None:
+            expect_column(table, name, key=key)
     parsed = template.parse(task.template, key=template.TASK_KEY)
     parsed.check_columns(table.columns, where=table.name)
     return [
@@ -70,6 +67,15 @@ def pick_examples(
         )
         for number, row in enumerate(table.rows, start=1)
     ]
+
+
+def expect_column(table: LoadedTable, name: str, *, key: str) -> None:
+    """Refuse a table that lacks the column that `data.source.<key>` names."""
+    if name not in table.columns:
+        raise DataError(
+            f"data.source.{key} is {name!r}, which {table.name} does not have (columns: "
+            f"{listed(sorted(table.columns))}). Name one of these."
+        )
 
 
 def make_pool(
@@ -93,6 +99,13 @@ def make_pool(
         held_out=None if held_out_columns is None else _dataset(held_out_columns),
         unlabelled=_dataset(unlabelled_columns),
         fingerprint=_digest([labelled_columns, held_out_columns, unlabelled_columns])[:16],
+    )
+
+
+def stray_spaces(where: str, label: str, name: str) -> DataError:
+    """The error of a label that names a class but for the spaces around it."""
+    return DataError(
+        f"{where} has label {label!r}, with spaces around class {name!r}. Delete them in the file."
     )
 
 
@@ -124,10 +137,7 @@ def _class(example: Example, task: Task) -> str:
     if name is not None:
         return name
     if (stripped := matching_class(example.label.strip(), task.classes)) is not None:
-        raise DataError(
-            f"{example.where} has label {example.label!r}, with spaces around class {stripped!r}. "
-            "Delete them in the file."
-        )
+        raise stray_spaces(example.where, example.label, stripped)
     raise DataError(
         f"{example.where} has label {example.label!r}; data.task.classes are {listed(task.classes)}. "
         "Fix the label, or add the class."

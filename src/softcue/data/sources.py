@@ -158,9 +158,16 @@ class Table:
             where=Path(self.path).name,
         )
 
+    def table(self) -> LoadedTable:
+        """The file of labelled rows."""
+        return self._read(self.path)
+
     def _examples(self, path: str, task: Task, *, label_column: str | None) -> list[Example]:
-        table = read_table(Path(path), encoding=self.encoding, separator=self.separator)
+        table = self._read(path)
         return pick_examples(table, task, id_column=self.id_column, label_column=label_column)
+
+    def _read(self, path: str) -> LoadedTable:
+        return read_table(Path(path), encoding=self.encoding, separator=self.separator)
 
 
 def normalise_tweet(text: str) -> str:

@@ -93,8 +93,8 @@ class KFold:
         """Divide the labelled rows; DataError if the source holds rows out, which no fold would use."""
         if pool.held_out is not None:
             raise DataError(
-                "split=k_fold tests on the folds of data.source.path, and data.source.test_path would not be "
-                "used. Set it to null, or use split=few_shot or all_labelled."
+                "split=k_fold tests on its own folds, and the rows of data.source.test_path (or test_split) "
+                "would not be used. Set that to null, or use split=few_shot or all_labelled."
             )
         labels = pool.labelled["label"][:]
         rest, test = stratified_fold(labels, num_folds=self.num_folds, fold=self.fold, seed=self.seed)

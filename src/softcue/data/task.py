@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from softcue.data import template
 from softcue.data.classes import named_classes
-from softcue.errors import ConfigError, TemplateError
+from softcue.errors import ConfigError, TemplateError, listed
 
 _RESERVED = ("id", "label")
 
@@ -74,7 +74,8 @@ class Task:
         excess = [name for name in self.verbalizer if name not in self.classes]
         if missing or excess:
             raise ConfigError(
-                f"data.task.verbalizer lacks {missing} and has {excess} beyond data.task.classes. "
+                f"data.task.verbalizer lacks {listed(missing)} and has {listed(excess)} beyond "
+                "data.task.classes. "
                 "Give each class its label words, and nothing else."
             )
         for name, words in self.verbalizer.items():

@@ -1,0 +1,121 @@
+"""Sets of the hub, from the Parquet files that it makes of every set: no code of the set runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
+from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    CacheNotFound,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of httpx or httpx2, whichever this hub client uses
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+
+from softcue.data.frames import loaded_table
+from softcue.data.pool import Pool, make_pool, pick_examples
+from softcue.data.tables import LoadedTable
+from softcue.data.task import Task
+from softcue.errors import DataError, listed
+
+REVISION = "refs/convert/parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSet:
+    """A set of the hub: `split` holds the rows to divide, `test_split` rows that are held out for testing.
+
+    `subset` is one of the set's configurations; None for its only one. A row's id is its split and number,
+    or is in `id_column`.
+    """
+
+    repo: str
+    subset: str | None
+    split: str
+    test_split: str | None
+    label_column: str
+    id_column: str | None
+
+    def load(self, task: Task) -> Pool:
+        """Rows without a label, such as those of class -1, are unlabelled."""
+        columns = {"id_column": self.id_column, "label_column": self.label_column}
+        examples = pick_examples(self.table(), task, **columns)
+        held_out = None
+        if self.test_split is not None:
+            held_out = pick_examples(self._read(self.test_split), task, **columns)
+        return make_pool(
+            task,
+            labelled=[example for example in examples if example.label],
+            held_out=held_out,
+            unlabelled=[example for example in examples if not example.label],
+            where=self.repo,
+        )
+
+    def table(self) -> LoadedTable:
+        """The rows of `split`, with class names for labels."""
+        return self._read(self.split)
+
+    def _read(self, split: str) -> LoadedTable:
+        files = [_file(self.repo, name) for name in self._names(split)]
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+        return loaded_table(table, name=f"{self.repo.rpartition('/')[2]}.{split}")
+
+    def _names(self, split: str) -> list[str]:
+        """The split's files, named subset/split/number.parquet."""
+        parts = [name.split("/") for name in _all_names(self.repo) if name.endswith(".parquet")]
+        subsets = sorted({found[0] for found in parts if len(found) == 3})
+        subset = subsets[0] if self.subset is None and len(subsets) == 1 else self.subset
+        if subset not in subsets:
+            raise DataError(
+                f"data.source.subset is {self.subset}, and {self.repo} has {listed(subsets)}; name one of these."
+            )
+        splits = sorted({found[1] for found in parts if found[0] == subset})
+        if split not in splits:
+            raise DataError(
+                f"{self.repo} has no split {split!r}; it has {listed(splits)}. Name one of these."
+            )
+        return sorted("/".join(found) for found in parts if found[:2] == [subset, split])
+
+
+def _all_names(repo: str) -> Sequence[str]:
+    try:
+        return HfApi().list_repo_files(repo, repo_type="dataset", revision=REVISION)
+    except (HTTPError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError) as error:
+        if names := _cached_names(repo):
+            return names
+        raise _unreachable(repo, error) from error
+
+
+def _cached_names(repo: str) -> list[str]:
+    try:
+        cached = [one for one in scan_cache_dir().repos if (one.repo_id, one.repo_type) == (repo, "dataset")]
+    except CacheNotFound:
+        return []
+    files = [
+        file.file_path.relative_to(revision.snapshot_path).as_posix()
+        for one in cached
+        for revision in one.revisions
+        if REVISION in revision.refs
+        for file in revision.files
+    ]
+    return sorted(files)
+
+
+def _file(repo: str, name: str) -> Path:
+    try:
+        return Path(hf_hub_download(repo, name, repo_type="dataset", revision=REVISION))
+    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError) as error:
+        raise _unreachable(f"{repo}/{name}", error) from error
+
+
+def _unreachable(what: str, error: Exception) -> DataError:
+    return DataError(
+        f"{what} is not cached and cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}); check "
+        "data.source.repo and the connection, or give a table with data=table."
+    )
