@@ -64,7 +64,7 @@ def task_yaml(source: Table, assumed: Assumed) -> str:
         [
             f"# {printable(Path(source.path).name)}, as `softcue-data init` read it.",
             *("defaults:", "  - table", "  - _self_"),
-            "# The task in words: prompt=hard_prompt uses it as the prompt, prompt/initialiser=text as the start.",
+            "# The task in words, for prompt=hard_prompt and prompt/initialiser=text.",
             'instruction: "Classify the text."',
             "task:",
             f"  name: {_quoted(task['name'])}",
@@ -97,7 +97,7 @@ def _quoted(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="softcue-data",
-        description="Write the YAML of a task from your own table: template, classes and label words to edit.",
+        description="Write the YAML of a task from your own table, to edit: template, classes, words.",
         epilog="example: softcue-data init reviews.csv && softcue-train --config-dir conf data=reviews",
     )
     init_parser = parser.add_subparsers(required=True, metavar="init").add_parser(

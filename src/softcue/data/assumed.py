@@ -54,7 +54,8 @@ def assume(task: Mapping[str, Any], source: object) -> Assumed:
         return Assumed(settings={"verbalizer": {name: name for name in map(text_of, task["classes"])}})
     if not isinstance(source, Tabular):
         raise ConfigError(
-            f"data.task.{wanted[0]} is null, and {type(source).__name__} has no table to read it from; give it."
+            f"data.task.{wanted[0]} is null, and {type(source).__name__} has no table to read it from; "
+            "give it."
         )
     table = source.table()
     if "name" in wanted:
@@ -72,7 +73,8 @@ def assume(task: Mapping[str, Any], source: object) -> Assumed:
         names = found.get("classes") or map(text_of, task["classes"])
         found["verbalizer"] = {name: name for name in names}
         lines.append(
-            "the words for a class are its name (data.task.verbalizer); `softcue-data init` writes a YAML to edit"
+            "the words for a class are its name (data.task.verbalizer); `softcue-data init` writes a "
+            "YAML to edit"
         )
     for text in (found.get("template", ""), *found.get("classes", ())):
         _expect_plain(text, table)
@@ -122,7 +124,7 @@ def _expect_plain(text: str, table: LoadedTable) -> None:
     """Refuse text of a table that a config would read as an interpolation or as a missing value."""
     if "${" in text or text == "???":
         raise DataError(
-            f"{table.name} has the column or label {text!r}, which a config cannot hold; rename it in the file."
+            f"{table.name} has the column or label {text!r}, which a config cannot hold; rename it there."
         )
 
 

@@ -73,7 +73,7 @@ class HubSet:
         subset = subsets[0] if self.subset is None and len(subsets) == 1 else self.subset
         if subset not in subsets:
             raise DataError(
-                f"data.source.subset is {self.subset}, and {self.repo} has {listed(subsets)}; name one of these."
+                f"data.source.subset is {self.subset}, and {self.repo} has {listed(subsets)}; name one."
             )
         splits = sorted({found[1] for found in parts if found[0] == subset})
         if split not in splits:
@@ -116,6 +116,6 @@ def _file(repo: str, name: str) -> Path:
 
 def _unreachable(what: str, error: Exception) -> DataError:
     return DataError(
-        f"{what} is not cached and cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}); check "
-        "data.source.repo and the connection, or give a table with data=table."
+        f"{what} is not cached and cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}); "
+        "check data.source.repo and the connection, or give a table with data=table."
     )
