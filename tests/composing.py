@@ -32,6 +32,7 @@ def options(group: str) -> list[str]:
 
 # Settings without a default, with a value for each.
 GIVEN = {
+    "backbone=hub": ["backbone.repo=org/model"],
     "backbone=local": ["backbone.path=model"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "prompt=saved": ["prompt.path=one"],

@@ -50,7 +50,7 @@ KILLS = 4
 
 def start(overrides: list[str]) -> subprocess.Popen[bytes]:
     """Start `softcue-train` in a process of its own."""
-    command = [sys.executable, "-m", "softcue.train", *overrides]
+    command = [sys.executable, "-m", "softcue.app", *overrides]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

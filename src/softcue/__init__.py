@@ -1,6 +1,6 @@
 """softcue: train, sweep, compare and export soft prompts for frozen language models.
 
-`softcue.load(folder)` reads a trained prompt, ready to predict.
+`softcue.train(method, data, backbone=...)` trains a prompt; `softcue.load(folder)` reads a trained one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from softcue.trained import Prediction, TrainedPrompt, load, tasks_of
+    from softcue.api import TrainedPrompt, load, train
+    from softcue.trained import Prediction, tasks_of
 
 __version__ = "0.1.0"
 
-__all__ = ["Prediction", "TrainedPrompt", "load", "tasks_of"]
+__all__ = ["Prediction", "TrainedPrompt", "load", "tasks_of", "train"]
 
 
 def __getattr__(name: str) -> Any:
     # Reports import this package too, and need no torch.
     if name in __all__:
-        return getattr(import_module("softcue.trained"), name)
+        room = "softcue.trained" if name in ("Prediction", "tasks_of") else "softcue.api"
+        return getattr(import_module(room), name)
     raise AttributeError(f"module 'softcue' has no attribute {name!r}")

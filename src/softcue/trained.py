@@ -22,7 +22,7 @@ from softcue.data.encode import Encoder
 from softcue.data.task import Task
 from softcue.data.template import Template
 from softcue.errors import ConfigError, DataError, RunError
-from softcue.evaluation.predictions import predict
+from softcue.evaluation.predictions import Predictions, predict
 from softcue.formats.folder import write_folder
 from softcue.formats.prompt_file import PROMPT
 from softcue.received.bank import expect_fits, read_bank
@@ -129,30 +129,36 @@ class TrainedPrompt:
 
     def probabilities(self, rows: Sequence[Mapping[str, str]], *, batch_size: int) -> Tensor:
         """Class probabilities of rows given by their columns: [B, C], fp32, on the CPU."""
+        if not rows:
+            return torch.zeros(0, len(self.task.classes))
+        return self.predictions(rows, targets=[-1] * len(rows), batch_size=batch_size).probability_BC
+
+    def predictions(
+        self, rows: Sequence[Mapping[str, str]], *, targets: Sequence[int], batch_size: int
+    ) -> Predictions:
+        """Predictions for one row or more; `targets` are their class indices, -1 for none."""
         encoded = [
             Example(
                 ids=self.encoder.encode_row(row).ids,
                 choices=self.encoder.choices,
-                target=-1,
+                target=target,
                 prompt=0,
                 row=at,
             )
-            for at, row in enumerate(rows)
+            for at, (row, target) in enumerate(zip(rows, targets, strict=True))
         ]
-        if not encoded:
-            return torch.zeros(0, len(self.task.classes))
         # Rows of similar length together; `predict` returns them in their own order.
         encoded.sort(key=lambda row: len(row.ids))
         collate = Collator(width="longest" if self.lm.takes_padded_rows else None)
         batches = (collate(batch) for batch in _batches(encoded, batch_size))
-        probability_BC = predict(self.lm, self.bank, batches, self.parts.scoring).probability_BC
-        if not probability_BC.isfinite().all():
+        predictions = predict(self.lm, self.bank, batches, self.parts.scoring)
+        if not predictions.probability_BC.isfinite().all():
             raise RunError(
                 f"{self.folder}: the model gives NaN with this prompt, whose numbers are as large as "
                 f"{max(float(t.abs().max()) for t in self.bank.tensors().values()):.3g}; train it again with "
                 "a lower learning rate."
             )
-        return probability_BC
+        return predictions
 
     def fields(self, row: TextOrColumns) -> Mapping[str, str]:
         """A row's columns by name, as the template needs them."""

@@ -9,12 +9,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from softcue.app import main
 from softcue.configs import CONFIG_PATH
 from softcue.configs.compose import expect_all_read
 from softcue.errors import ConfigError
 from softcue.plan import resolve
 from softcue.runs.identity import identity
-from softcue.train import main
 from tests.composing import composer
 
 QUICKSTART = "experiment=quickstart"

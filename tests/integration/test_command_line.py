@@ -11,7 +11,7 @@ from tests.integration.conftest import CACHE
 
 
 def softcue_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "softcue.train", *arguments]
+    command = [sys.executable, "-m", "softcue.app", *arguments]
     environment = {**os.environ, "SOFTCUE_CACHE": str(CACHE)}
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 

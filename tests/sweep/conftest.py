@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from softcue.train import main
+from softcue.app import main
 from tests.integration.conftest import CACHE
 from tests.resume.conftest import tiny, tiny_backbone
 from tests.sweep.folder import Folder
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Folder:
 def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     """Start `softcue-train -m` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "softcue.train", "-m", *arguments],
+        [sys.executable, "-m", "softcue.app", "-m", *arguments],
         cwd=cwd,
         env={**os.environ, "SOFTCUE_CACHE": str(CACHE), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

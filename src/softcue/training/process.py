@@ -36,6 +36,8 @@ INTENDED = (
 
 def prepare_process(*, seed: int, threads: int | None) -> None:
     """Seed all generators, set the number of threads and silence warnings about intended choices."""
+    # Its announcements: which accelerators there are not, and a service to try.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for message in INTENDED:
         warnings.filterwarnings("ignore", message=message)
     use_threads(threads)

@@ -1,4 +1,4 @@
-"""softcue-train: train one run, or several jointly. Also `python -m softcue.train`."""
+"""softcue-train: train one run, or several jointly. Also `python -m softcue.app`."""
 
 from __future__ import annotations
 
