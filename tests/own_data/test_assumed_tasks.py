@@ -102,7 +102,7 @@ def test_classes_are_the_labels_in_an_order_that_rows_do_not_change(
         assert classes_of(table_of({"label": order}), label_column="label") == expected
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[dict[str, list[object]], str]] = {
     "a column of texts": (
         {"label": [f"text {at}" for at in range(9)]},
         r"has 9 different values in 9 rows.* data\.source\.label_column",
