@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from softcue.build import build_learners, build_prompted_backbone, expect_joint
+from softcue.build import build_learners, build_prompted_backbone, build_scoring, expect_joint
 from softcue.errors import PrunedError, TrainingError
 from softcue.plan import prepare, should_run
 from softcue.runs.store import RunFolder
@@ -64,7 +64,7 @@ def _run_locked(runs: Sequence[Run]) -> None:
         pending = [run for run in runs if should_run(run)]
         for run in pending:
             if run.folder.is_complete:
-                add_unlabelled(run, build_learners([run])[0])
+                add_unlabelled(run, build_learners([run])[0], build_scoring(run.config))
         incomplete = [run for run in pending if not run.folder.is_complete]
         if incomplete:
             with suppress(PrunedError):
@@ -78,12 +78,11 @@ def _train_and_score(runs: Sequence[Run]) -> None:
         sessions = [stack.enter_context(Session(run)) for run in runs]
         pairs = list(zip(sessions, build_learners(runs), strict=True))
         for session, learner in pairs:
-            session.set_up(learner)
+            session.set_up(learner, build_scoring(session.run.config))
         _fit([(session, learner) for session, learner in pairs if not session.try_restore(learner)])
         for session, learner in pairs:
             if session.failure is None:
-                for part in session.run.parts:
-                    session.score(learner, part)
+                session.score(learner)
     failures = [f"{one.run.folder.path}: {one.failure}" for one in sessions if one.failure is not None]
     if failures:
         raise TrainingError("; ".join(failures))

@@ -151,14 +151,14 @@ class TrainedPrompt:
         encoded.sort(key=lambda row: len(row.ids))
         collate = Collator(width="longest" if self.lm.takes_padded_rows else None)
         batches = (collate(batch) for batch in _batches(encoded, batch_size))
-        predictions = predict(self.lm, self.bank, batches, self.parts.scoring)
-        if not predictions.probability_BC.isfinite().all():
+        scored = predict(self.lm, self.bank, batches, self.parts.scoring)
+        if not scored.probability_BC.isfinite().all():
             raise RunError(
                 f"{self.folder}: the model gives NaN with this prompt, whose numbers are as large as "
                 f"{max(float(t.abs().max()) for t in self.bank.tensors().values()):.3g}; train it again with "
                 "a lower learning rate."
             )
-        return predictions
+        return scored if self.parts.calibration is None else scored.calibrated(self.parts.calibration)
 
     def fields(self, row: TextOrColumns) -> Mapping[str, str]:
         """A row's columns by name, as the template needs them."""

@@ -83,16 +83,18 @@ def code_of(card: str, heading: str) -> str:
 def test_the_cards_own_code_gives_in_peft_the_likelihoods_that_the_run_gives(
     runs: Runs, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = exported(runs(f"prompt={method}"), tmp_path / "complaints")
+    folder = exported(runs(f"prompt={method}", "scoring=batch"), tmp_path / "complaints")
     assert json.loads((folder / "adapter_config.json").read_text())["peft_type"] == TYPES[method]
     weights = dequantised(embedded_gguf(), CACHE)
     code = code_of((folder / "README.md").read_text(), "With PEFT:")
     code = re.sub(r'base = "smollm2_135m".*', f"base = {str(weights)!r}", code)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(code.replace('"..."', repr(TWEETS[0])), names)
 
     prompt = load(folder)
+    calibrated = (names["scale"] * names["log_p"] + names["bias"]).softmax(0)
+    assert calibrated.tolist() == pytest.approx([*prompt.predict(TWEETS[0]).probabilities.values()], abs=1e-4)
     for tweet in TWEETS:
         row = prompt.encoder.encode_row({"Tweet text": tweet})
         with torch.no_grad():

@@ -21,7 +21,7 @@ METHODS: dict[str, list[str]] = {
     "prefix_tuning": [LAYOUT],
     "prefix_tuning_projected": [LAYOUT],
     "multitask": [LAYOUT],
-    "hard_prompt": [],
+    "hard_prompt": ["scoring=contextual"],
     "multitask_target": [LAYOUT, "prompt.source={multitask}"],
     "saved": [LAYOUT, "prompt.path={p_tuning}"],
     "ensemble": [LAYOUT, "prompt.runs=[{prompt_tuning},{prompt_tuning}]"],

@@ -77,6 +77,8 @@ RANGES: Mapping[str, Range] = {
     "prompt.method.member": COUNT_FROM_0,
     "prompt.method.ngram_max": COUNT,
     "prompt.method.c": POSITIVE,
+    "scoring.*num_folds": Range(low=2, whole=True),
+    "scoring.*seed": SEED,
     "objective.logits": NOT_NEGATIVE,
     "objective.hidden": NOT_NEGATIVE,
     "optimizer.lr": NOT_NEGATIVE,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import datasets
 
 from softcue.data.collate import Collator, Example
-from softcue.data.encode import Encoder, Kind
+from softcue.data.encode import EncodedRow, Encoder, Kind
 from softcue.data.pool import Pool, Source
-from softcue.data.run_data import PARTS, Batching, Part, RunData
+from softcue.data.run_data import PARTS, Batching, Part, Rows, RunData
 from softcue.data.splits import Parts, Splitter
 from softcue.data.task import Task
 from softcue.data.template import compose
@@ -106,29 +106,41 @@ class PromptData(RunData):
         assert self._encoder is not None, "encode() comes first"
         return self._encoder
 
-    def texts(self, part: Part) -> list[str]:
+    def texts(self, rows: Rows) -> list[str]:
         """Each row's plain text: its columns, joined by line breaks."""
-        return ["\n".join(row[name] for name in self.template.columns) for row in self._table(part)]
+        if not isinstance(rows, str):
+            return list(rows)
+        return ["\n".join(row[name] for name in self.template.columns) for row in self._table(rows)]
 
-    def targets(self, part: Part) -> list[int]:
-        """Each row's class index, -1 in the unlabelled part."""
-        table = self._table(part)
-        if part == "unlabelled":
+    def targets(self, rows: Rows) -> list[int]:
+        """Each row's class index, -1 in the unlabelled part and for texts."""
+        if not isinstance(rows, str):
+            return [-1] * len(rows)
+        table = self._table(rows)
+        if rows == "unlabelled":
             return [-1] * len(table)
         return [self.task.classes.index(label) for label in table["label"]]
 
     def ids(self, part: Part) -> list[str]:
         return list(self._table(part)["id"])
 
-    def examples(self, part: Part) -> list[Example]:
-        return self._examples[part]
+    def examples(self, rows: Rows) -> list[Example]:
+        if isinstance(rows, str):
+            return self._examples[rows]
+        columns = self.template.columns
+        encoded = [self.encoder.encode_row(dict.fromkeys(columns, text)) for text in rows]
+        return self._as_examples(encoded, self.targets(rows))
 
     def kinds(self, part: Part, row: int) -> list[Kind]:
         return self.encoder.kinds(self._table(part)[row])
 
-    def eval_dataloader(self, part: Part) -> DataLoader[Example]:
-        """A part's batches, of rows of similar length; `Batch.row_B` are the rows' numbers."""
-        by_length = sorted(self._examples[part], key=lambda example: len(example.ids))
+    def eval_dataloader(self, rows: Rows) -> DataLoader[Example]:
+        """Batches of rows of similar length; `Batch.row_B` are the rows' numbers."""
+        return self.eval_batches(self.examples(rows))
+
+    def eval_batches(self, examples: Sequence[Example]) -> DataLoader[Example]:
+        """Batches of encoded rows, those of similar length together."""
+        by_length = sorted(examples, key=lambda example: len(example.ids))
         return self._loader(by_length, batch_size=self.batching.eval_batch_size)
 
     def _order(self, examples: Sequence[Example]) -> EpochShuffle:
@@ -160,7 +172,10 @@ class PromptData(RunData):
                 "%d of %d %s rows were cut to %d tokens",
                 *(num_cut, len(encoded), part, self.encoder.max_length),
             )
+        return self._as_examples(encoded, self.targets(part))
+
+    def _as_examples(self, encoded: Sequence[EncodedRow], targets: Sequence[int]) -> list[Example]:
         return [
             Example(ids=row.ids, choices=self.choices, target=target, prompt=self._prompt, row=at)
-            for at, (row, target) in enumerate(zip(encoded, self.targets(part), strict=True))
+            for at, (row, target) in enumerate(zip(encoded, targets, strict=True))
         ]

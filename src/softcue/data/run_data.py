@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 PARTS: tuple[Part, ...] = get_args(Part)
+Rows = Part | tuple[str, ...]
+"""The rows of a part, or texts that stand for every column of a row without a label."""
 Order = Literal["shuffled", "length_grouped"]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -13,8 +13,10 @@ from torch.nn.functional import one_hot
 from softcue.backbone.base import Backbone
 from softcue.backbone.scoring import TargetScores
 from softcue.contracts import Batch, PromptBank, Vote
+from softcue.evaluation.calibration import calibrated
 from softcue.evaluation.metrics import LabelMetrics
 from softcue.evaluation.scoring import Scoring
+from softcue.runs.record import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,10 @@ class Predictions:
     def predicted_B(self) -> Tensor:
         """The most likely class of each row."""
         return self.probability_BC.argmax(dim=1)
+
+    def calibrated(self, calibration: Calibration) -> Predictions:
+        """The same rows with other class probabilities; the likelihood of the label stays the model's."""
+        return replace(self, probability_BC=calibrated(self.probability_BC, calibration))
 
     def metrics(self, classes: tuple[str, ...]) -> dict[str, float]:
         """Every metric over these rows, all of which must have a label."""
@@ -57,14 +63,24 @@ class Predictions:
 
 
 def predict_batch(lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> Predictions:
-    """Score a batch's classes; all prompts of an ensemble score each row in the same pass."""
+    """Score a batch's classes, without calibration."""
+    return predict_batch_with(lm, bank, batch, [scoring])[0]
+
+
+def predict_batch_with(
+    lm: Backbone, bank: PromptBank, batch: Batch, scorings: Sequence[Scoring]
+) -> list[Predictions]:
+    """One pass of a batch for several scorings; all prompts of an ensemble score each row in it."""
     if bank.vote is None:
         scores = lm.score(bank, batch, batch.choices)
-        probability_BC = scoring.scores_BC(scores).softmax(dim=1)
-    else:
-        repeated = batch.repeat_for_members(bank.num_prompts)
-        members = lm.score(bank, repeated, repeated.choices)
-        scores, probability_BC = combine_votes(members, bank.num_prompts, bank.vote, scoring)
+        return [_predictions(batch, scores, scoring.scores_BC(scores).softmax(dim=1)) for scoring in scorings]
+    repeated = batch.repeat_for_members(bank.num_prompts)
+    members = lm.score(bank, repeated, repeated.choices)
+    combined = [combine_votes(members, bank.num_prompts, bank.vote, scoring) for scoring in scorings]
+    return [_predictions(batch, scores, probability_BC) for scores, probability_BC in combined]
+
+
+def _predictions(batch: Batch, scores: TargetScores, probability_BC: Tensor) -> Predictions:
     labelled_B = batch.target_B >= 0
     target_B1 = batch.target_B.clamp(min=0)[:, None]
     nll_B = -scores.log_likelihood_BC.gather(1, target_B1).squeeze(1)
@@ -99,11 +115,22 @@ def combine_votes(
     return scores, (votes_BC + mean_BC) / (count + 1)
 
 
-@torch.no_grad()
 def predict(lm: Backbone, bank: PromptBank, batches: Iterable[Batch], scoring: Scoring) -> Predictions:
-    """Score batches in any order; the rows of the result are in the order of their table."""
+    """Score batches in any order, without calibration; the rows of the result are in their table's order."""
+    return predict_with(lm, bank, batches, [scoring])[0]
+
+
+@torch.no_grad()
+def predict_with(
+    lm: Backbone, bank: PromptBank, batches: Iterable[Batch], scorings: Sequence[Scoring]
+) -> list[Predictions]:
+    """As `predict`, for several scorings of one pass."""
     bank = bank.to(lm.device)
-    parts = [predict_batch(lm, bank, batch.to(lm.device), scoring) for batch in batches]
+    parts = [predict_batch_with(lm, bank, batch.to(lm.device), scorings) for batch in batches]
+    return [_in_order(own) for own in zip(*parts, strict=True)]
+
+
+def _in_order(parts: Sequence[Predictions]) -> Predictions:
     joined = {f.name: torch.cat([getattr(part, f.name).cpu() for part in parts]) for f in fields(Predictions)}
     order = joined["row_B"].argsort()
     return Predictions(**{name: tensor[order] for name, tensor in joined.items()})

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from softcue.data.task import Task
 from softcue.data.template import Soft, Template, Words, compose
+from softcue.evaluation.scoring import ALSO
 from softcue.runs.metrics import METRICS
 from softcue.runs.record import RunRecord
 from softcue.tables.render import escape_markdown, markdown_grid
@@ -81,6 +82,7 @@ def model_card(record: RunRecord, shipped: Shipped) -> str:
         "tasks": tasks,
         "task": tasks[0],
         "backbone": record.settings["backbone"],
+        "calibrations": record.calibrations,
         "reduction": "mean" if record.settings["scoring"]["per_token"] else "sum",
         "texts": dict.fromkeys(shipped.template.columns, "..."),
     }
@@ -174,6 +176,7 @@ def _metadata(record: RunRecord, shipped: Shipped) -> ModelCardData:
             metric_value=value,
         )
         for part, metrics in record.metrics.items()
+        if ALSO not in part
         for name, value in metrics.items()
         if name in METRICS and value is not None
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from typing import Any
 
 from softcue.backbone.base import Backbone
@@ -17,12 +18,13 @@ from softcue.contracts import Vote
 from softcue.data.task import Task
 from softcue.data.template import Template, compose
 from softcue.errors import ConfigError, RunError, TemplateError
+from softcue.evaluation.calibration import Affine, Batch, Calibrator, Contextual, Threshold
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.plain import Node
 from softcue.formats.source import Form
 from softcue.prompts.ensemble import Ensemble
 from softcue.received.record import expect_plain
-from softcue.runs.record import RunRecord
+from softcue.runs.record import Calibration, RunRecord
 
 BACKBONES: Mapping[str, Callable[..., Backbone]] = {
     "softcue.backbone.load.from_embedded": from_embedded,
@@ -34,6 +36,9 @@ SCORINGS = {
     "softcue.evaluation.scoring.Scoring": Scoring,
     # as softcue 0.1.0 wrote it
     "softcue.objectives.Scoring": Scoring,
+}
+CALIBRATORS: Mapping[str, Callable[..., Calibrator]] = {
+    f"softcue.evaluation.calibration.{kind.__name__}": kind for kind in (Affine, Batch, Contextual, Threshold)
 }
 ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
 MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
@@ -71,6 +76,8 @@ class Parts:
     """Where the virtual tokens are, around the task's template."""
     max_length: int | None
     scoring: Scoring
+    """Sum or mean; what the run calibrated is `calibration`."""
+    calibration: Calibration | None
     method: str
     """The prompt method's name in the settings; for comparison only."""
     expected: ExpectedBank
@@ -107,12 +114,14 @@ def read_parts(
         task=_made(own.child("task").part(TASKS), own.at),
         layout=prompt.value("layout", str),
         max_length=own.optional("max_length", int),
-        scoring=settings.child("scoring").part(SCORINGS)(),
+        scoring=settings.child("scoring").part(SCORINGS, given=("calibration", "also"))(),
+        calibration=_calibration(settings.child("scoring"), record, task=chosen, at=at),
         method=method.kind,
         expected=_expected_bank(method, num_tasks=len(tasks)),
         backbone=None if own_backbone else _backbone(settings.child("backbone"), cache=cache),
     )
     _made(lambda: parts.template, f"{prompt.at}.layout")
+    _expect_calibration_fits(parts, at=at)
     if parts.max_length is not None and parts.max_length < 1:
         raise RunError(f"{own.at}.max_length is {parts.max_length}; it is 1 or more. Copy the folder again.")
     return parts
@@ -136,6 +145,30 @@ def _expected_bank(method: Node, *, num_tasks: int) -> ExpectedBank:
         count = num_tasks if method.kind == MULTITASK else 1
         return ExpectedBank(forms=(FORMS[method.kind],), num_prompts=(count,), votes=(None,))
     return ExpectedBank()
+
+
+def _calibration(scoring: Node, record: RunRecord, *, task: str, at: str) -> Calibration | None:
+    """The numbers that the run chose for a task, which must be there exactly if its scoring calibrates."""
+    if scoring.values.get("calibration") is None:
+        return None
+    scoring.child("calibration").part(CALIBRATORS)
+    calibration = record.calibrations.get(task)
+    if calibration is None:
+        raise RunError(
+            f"{at} has a scoring that calibrates and no calibrations.{task}; copy the folder again."
+        )
+    return calibration
+
+
+def _expect_calibration_fits(parts: Parts, *, at: str) -> None:
+    if parts.calibration is None:
+        return
+    numbers, count = (parts.calibration.scale, parts.calibration.bias), len(parts.task.classes)
+    if any(len(each) != count or not all(map(isfinite, each)) for each in numbers):
+        raise RunError(
+            f"{at} calibrations are not {count} finite numbers for the {count} classes of {parts.task.name}; "
+            "copy the folder again."
+        )
 
 
 def _backbone(node: Node, *, cache: str) -> partial[Backbone]:

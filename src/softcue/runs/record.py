@@ -61,6 +61,20 @@ class Training(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calibration(_Strict):
+    """A change of class probabilities p: they become proportional to p^scale exp(bias) of each class.
+
+    `rows` says on which rows it was chosen.
+    """
+
+    method: str
+    scale: list[float]
+    bias: list[float]
+    rows: str
+    num_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Times(_Strict):
     """Wall-clock seconds: load and tokenise; train with its validations; score the parts; in total."""
 
@@ -106,8 +120,10 @@ class RunRecord(_Strict):
     """One run. Fields with a default are filled in while it runs.
 
     The keys of `metrics`, `num_rows` and `num_cut` are parts ("train", "validation", "test"); a metric
-    without a finite value is None. `settings` is the resolved config. A baseline without a language model
-    has no `backbone`, `dtype` or `engine` (what ran the model). Times of day are ISO 8601 in UTC.
+    without a finite value is None. `calibrations` are by task. Where a run has several scorings, the others'
+    parts and tasks are followed by their names: "test@batch". `settings` is the resolved config. A baseline
+    without a language model has no `backbone`, `dtype` or `engine` (what ran the model). Times of day are
+    ISO 8601 in UTC.
     """
 
     run_id: str
@@ -123,6 +139,7 @@ class RunRecord(_Strict):
     error: Failure | None = None
     engine: str | None = None
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
     num_rows: dict[str, int] = field(default_factory=dict)
     num_cut: dict[str, int] = field(default_factory=dict)
     parameters: Parameters | None = None

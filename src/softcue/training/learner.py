@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Self
 
 from softcue.data.prompt_data import PromptData
-from softcue.data.run_data import Part
+from softcue.data.run_data import Rows
 from softcue.errors import TrainingError
 from softcue.evaluation.predictions import Predictions
+from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
 
@@ -51,8 +52,8 @@ class Learner(ABC):
         """How many numbers are trained, saved and used in all."""
 
     @abstractmethod
-    def predict(self, data: PromptData, part: Part) -> Predictions:
-        """Class probabilities for every row of a part of one task."""
+    def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
+        """Uncalibrated class probabilities for rows of one task, under each scoring, in one pass."""
 
     def restore(self, folder: RunFolder, training: Training) -> None:
         """Restore the state that `fit` reached, from the file that `save` wrote."""

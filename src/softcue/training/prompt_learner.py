@@ -19,9 +19,9 @@ from rich.progress import track
 from softcue.backbone.base import Backbone
 from softcue.contracts import Batch, PromptBank
 from softcue.data.prompt_data import PromptData
-from softcue.data.run_data import Part, RunData
+from softcue.data.run_data import Rows, RunData
 from softcue.errors import TrainingError
-from softcue.evaluation.predictions import Predictions, predict
+from softcue.evaluation.predictions import Predictions, predict_with
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.prompt_file import bank_to_bytes, load_bank
 from softcue.runs.atomic import write_atomic
@@ -112,11 +112,12 @@ class PromptLearner(Learner):
             total=self.lm.spec.num_parameters + trainable,
         )
 
-    def predict(self, data: PromptData, part: Part) -> Predictions:
+    def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
         # Training has moved the model to its device, but not every run trains in this process.
         lm = self.lm.to(self.trainer.strategy.root_device)
-        batches = track(cast(Iterable[Batch], data.eval_dataloader(part)), description=f"score {part}")
-        return predict(lm, self.bank, batches, self.scoring)
+        what = rows if isinstance(rows, str) else "texts"
+        batches = track(cast(Iterable[Batch], data.eval_dataloader(rows)), description=f"score {what}")
+        return predict_with(lm, self.bank, batches, scorings)
 
     def restore(self, folder: RunFolder, training: Training) -> None:
         self._trained_bank, _ = load_bank(folder.prompt_path)

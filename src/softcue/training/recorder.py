@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from softcue.errors import RunError
 from softcue.runs.provenance import git_state, hardware, utc_now, versions
-from softcue.runs.record import Failure, Hardware, PeakMemoryMb, RunRecord, Status, Times, Training
+from softcue.runs.record import (
+    Calibration,
+    Failure,
+    Hardware,
+    PeakMemoryMb,
+    RunRecord,
+    Status,
+    Times,
+    Training,
+)
 
 if TYPE_CHECKING:
     from softcue.training.learner import Fitted, Learner
@@ -76,10 +85,15 @@ class Recorder:
         )
         self._write()
 
-    def record_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """Add metrics by part; the next write keeps them."""
-        added: dict[str, dict[str, float | None]] = {part: dict(of) for part, of in metrics.items()}
-        self.record = replace(self.record, metrics={**self.record.metrics, **added})
+    def record_scores(
+        self, metrics: Mapping[str, Mapping[str, float]], calibrations: Mapping[str, Calibration]
+    ) -> None:
+        """Record metrics by part and calibrations by task; the next write keeps them."""
+        self.record = replace(
+            self.record,
+            metrics={part: dict(of) for part, of in metrics.items()},
+            calibrations=dict(calibrations),
+        )
 
     def record_refusal(self, error: Exception) -> None:
         """Write the record of a run that cannot start."""

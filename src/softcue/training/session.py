@@ -11,15 +11,15 @@ from typing import Self
 import torch
 from omegaconf import OmegaConf
 
-from softcue.data.run_data import Part
 from softcue.errors import PrunedError, RunError, SoftcueError, TrainingError
+from softcue.evaluation.scoring import Scoring
 from softcue.runs.memory import PeakMemory
 from softcue.runs.record import Training
 from softcue.training.learner import Fitted, Learner
 from softcue.training.process import use_earlier_threads
 from softcue.training.recorder import Recorder
 from softcue.training.run import Run
-from softcue.training.scoring import score
+from softcue.training.scoring import evaluate
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,10 @@ class Session:
         self.log_file.close()
         torch.set_num_threads(self.threads)
 
-    def set_up(self, learner: Learner) -> None:
-        """Take the run's learner, once it is loaded."""
-        self.learner = learner
+    def set_up(self, learner: Learner, scoring: Scoring) -> None:
+        """Take the run's learner, once it is loaded; ConfigError if there are no rows to calibrate on."""
+        scoring.expect_rows(self.run.data)
+        self.learner, self.scoring = learner, scoring
         self.recorder.record_setup(learner)
 
     def try_restore(self, learner: Learner) -> bool:
@@ -87,11 +88,12 @@ class Session:
             learner.save(self.run.folder)
             self.recorder.record_training(learner, result)
 
-    def score(self, learner: Learner, part: Part) -> None:
-        """Predict a part's rows and record the metrics."""
+    def score(self, learner: Learner) -> None:
+        """Predict every part's rows and record the metrics."""
+        run = self.run
         with self.recorder.timing("evaluate_s"):
-            metrics = score(learner, self.run.data, self.run.folder, part)
-        self.recorder.record_metrics(metrics)
+            result = evaluate(learner, run.data, run.folder, parts=run.parts, scoring=self.scoring, known={})
+        self.recorder.record_scores(result.metrics, result.calibrations)
 
     def _record_end(self, failure: BaseException | None) -> None:
         path = self.run.folder.path
@@ -110,7 +112,7 @@ class Session:
             self.recorder.end("failed", memory=memory, error=failure)
 
 
-def add_unlabelled(run: Run, learner: Learner) -> None:
+def add_unlabelled(run: Run, learner: Learner, scoring: Scoring) -> None:
     """Score the unlabelled rows of a complete run; its record stays complete whatever happens.
 
     Raises:
@@ -122,7 +124,14 @@ def add_unlabelled(run: Run, learner: Learner) -> None:
     began = time.perf_counter()
     try:
         _restore_complete(run, learner, record.training)
-        score(learner, run.data, run.folder, "unlabelled")
+        evaluate(
+            learner,
+            run.data,
+            run.folder,
+            parts=["unlabelled"],
+            scoring=scoring,
+            known=record.calibrations,
+        )
     finally:
         learner.close(failed=False)
     times = replace(record.times, evaluate_s=record.times.evaluate_s + time.perf_counter() - began)

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from softcue.baselines.base import TextClassifier
 from softcue.data.prompt_data import PromptData
-from softcue.data.run_data import Part, RunData
+from softcue.data.run_data import Rows, RunData
 from softcue.errors import ConfigError, TrainingError
 from softcue.evaluation.predictions import Predictions
+from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters
 from softcue.training.learner import Fitted, Learner
 
@@ -43,18 +46,23 @@ class TextBaseline(Learner):
         count = self.classifier.num_parameters
         return Parameters(trainable=count, shipped=count, total=count)
 
-    def predict(self, data: PromptData, part: Part) -> Predictions:
-        probability_BC = torch.from_numpy(self.classifier.probabilities(data.texts(part))).float()
-        count = len(probability_BC)
-        return Predictions(
-            row_B=torch.arange(count),
-            probability_BC=probability_BC,
-            target_B=torch.tensor(data.targets(part)),
-            nll_B=torch.full((count,), float("nan")),
-            num_tokens_B=torch.ones(count),
-        )
+    def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
+        probability_BC = self.classifier.probabilities(data.texts(rows))
+        return [from_probabilities(probability_BC, data.targets(rows))] * len(scorings)
 
     def _fit(self) -> Fitted:
         began = time.perf_counter()
         self.classifier.fit(self.data.texts("train"), self.data.targets("train"))
         return Fitted(training=None, seconds=time.perf_counter() - began)
+
+
+def from_probabilities(probability_BC: NDArray[np.float64], targets: Sequence[int]) -> Predictions:
+    """The predictions of a classifier without label tokens, which sum and mean score alike."""
+    count = len(probability_BC)
+    return Predictions(
+        row_B=torch.arange(count),
+        probability_BC=torch.from_numpy(probability_BC).float(),
+        target_B=torch.tensor(targets),
+        nll_B=torch.full((count,), float("nan")),
+        num_tokens_B=torch.ones(count),
+    )
