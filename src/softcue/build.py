@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -27,6 +28,7 @@ from softcue.runs.identity import DECLARATIONS, without_declarations
 
 # Imported where they are used: torch and Lightning take seconds, and a dry run needs neither.
 if TYPE_CHECKING:
+    import torch
     from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
 
@@ -102,24 +104,65 @@ def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prom
 
 def build_learners(runs: Sequence[Run]) -> list[Learner]:
     """The learner of each run; those of soft prompts share a frozen model and a trainer."""
-    from softcue.baselines.base import TextClassifier
+    from softcue.baselines.base import Baseline
+
+    method = _make(runs[0].config.prompt.method)
+    return _baselines(runs) if isinstance(method, Baseline) else _prompt_learners(runs)
+
+
+def _baselines(runs: Sequence[Run]) -> list[Learner]:
+    from softcue.baselines.adapters import Adapter
+    from softcue.baselines.base import StateClassifier, TextClassifier
+    from softcue.baselines.in_context import InContext
+    from softcue.training.in_context import InContextLearner
+    from softcue.training.probe import ProbeLearner
     from softcue.training.text_baseline import TextBaseline
 
-    methods = [_make(run.config.prompt.method) for run in runs]
-    if isinstance(methods[0], TextClassifier):
-        return [TextBaseline(classifier=one, data=run.data) for one, run in zip(methods, runs, strict=True)]
-    return _prompt_learners(runs)
+    learners: list[Learner] = []
+    for run in runs:
+        method = _make(run.config.prompt.method)
+        if isinstance(method, TextClassifier):
+            learners.append(TextBaseline(classifier=method, data=run.data))
+            continue
+        _expect_no_virtual_tokens(run)
+        if isinstance(method, Adapter):
+            return _prompt_learners(runs)
+        lm, device = build_backbone(run.config), _device(run.config)
+        _encode(run.config, run.data, lm)
+        if isinstance(method, StateClassifier):
+            learners.append(ProbeLearner(lm=lm, classifier=method, data=run.data, device=device))
+        else:
+            assert isinstance(method, InContext)
+            learners.append(InContextLearner(lm=lm, chooser=method, data=run.data, device=device))
+    return learners
+
+
+def _expect_no_virtual_tokens(run: Run) -> None:
+    if run.data.template.num_virtual_tokens:
+        raise ConfigError(
+            f"prompt.layout is {run.data.layout!r}, and prompt={run.method} is a baseline without virtual "
+            'tokens; write for instance "{input}".'
+        )
+
+
+def _device(config: DictConfig) -> torch.device:
+    trainer = build_trainer(config, joint=False)
+    return trainer.strategy.root_device
 
 
 def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
+    from softcue.baselines.adapters import Adapter
+    from softcue.training.adapter import AdapterLearner
     from softcue.training.member import Member
     from softcue.training.prompt_learner import PromptLearner
 
     first, learners = runs[0].config, []
     objective, scoring, scheduler = _make(first.objective), build_scoring(first), _make(first.scheduler)
     trainer = build_trainer(first, joint=len(runs) > 1)
+    kind = AdapterLearner if isinstance(_make(first.prompt.method), Adapter) else PromptLearner
     for run in runs:
-        lm, prompt = build_prompted_backbone(run.config, run.data)
+        build = build_adapted_backbone if kind is AdapterLearner else build_prompted_backbone
+        lm, prompt = build(run.config, run.data)
         validated = [task.task.classes for task in run.data.tasks.values() if task.ids("validation")]
         member = Member(
             run_id=run.folder.path.name,
@@ -128,7 +171,7 @@ def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
             optimizer=_make(run.config.optimizer),
             validated=validated,
         )
-        learner = PromptLearner(
+        learner = kind(
             lm=lm,
             member=member,
             data=run.data,
@@ -150,10 +193,36 @@ def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone
     """
     lm = build_backbone(config)
     prompt = build_prompt(config, lm.spec, data.template)
+    _encode(config, data, lm)
+    return lm, prompt
+
+
+def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:
+    """The frozen model with an untrained adapter inside; `data` is encoded for it.
+
+    The adapter changes the model's own forward, so the plain engine runs it.
+
+    Raises:
+        ConfigError: another engine, or a model that PEFT cannot adapt.
+    """
+    if config.backbone.engine == "stream":
+        raise ConfigError(
+            f"backbone.engine is stream, and prompt={config.prompt.name} changes the model's own forward: "
+            "set backbone.engine=auto or plain."
+        )
+    plain = copy.deepcopy(config)
+    plain.backbone.engine = "plain"
+    lm = build_backbone(plain)
+    _encode(config, data, lm)
+    base_model = config.backbone.get("repo") or config.backbone.get("path") or config.backbone.name
+    adapter = _make(config.prompt.method)
+    return lm, adapter.inject(lm.model, base_model=base_model, seed=config.seed)
+
+
+def _encode(config: DictConfig, data: RunData, lm: Backbone) -> None:
     data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
     if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)
-    return lm, prompt
 
 
 def _warn_of_never_chosen(data: RunData) -> None:
@@ -185,13 +254,13 @@ def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> 
     """The untrained prompt, with as many virtual tokens as the template has."""
     import torch
 
-    from softcue.baselines.base import TextClassifier
+    from softcue.baselines.base import Baseline
 
     generator = torch.Generator().manual_seed(config.seed)
     count = template.num_virtual_tokens
     method = _make(config.prompt.method)
-    if isinstance(method, TextClassifier):
-        raise ConfigError(f"prompt={config.prompt.name} reads whole texts: it has no soft prompt.")
+    if isinstance(method, Baseline):
+        raise ConfigError(f"prompt={config.prompt.name} is a baseline: it has no soft prompt.")
     if count == 0:
         needed = [
             given for given in signature(method).parameters.values() if given.kind is given.KEYWORD_ONLY
@@ -281,8 +350,15 @@ def expect_joint(config: DictConfig) -> None:
     """Refuse settings with which several runs cannot train jointly.
 
     Raises:
-        ConfigError: several processes, or a callback that monitors one run.
+        ConfigError: several processes, a callback that monitors one run, or an adapter.
     """
+    from softcue.baselines.adapters import Adapter
+
+    if isinstance(_make(config.prompt.method), Adapter):
+        raise ConfigError(
+            f"joint trains runs together on one frozen model, and prompt={config.prompt.name} changes the "
+            "model itself. Train the runs one after another, as with -m seed=0,1."
+        )
     trainer = build_trainer(config, joint=True)
     if trainer.world_size > 1:
         # Each process would start, and lock, all runs.

@@ -59,7 +59,7 @@ def test_showing_prints_the_row_and_leaves_nothing_behind(
 
 
 def test_a_baseline_has_no_tokens_to_show(quickstart: Compose) -> None:
-    with pytest.raises(ConfigError, match="tfidf reads whole texts"):
+    with pytest.raises(ConfigError, match="tfidf is a baseline"):
         train_one(quickstart("debug=show", "prompt=baseline/tfidf"))
 
 

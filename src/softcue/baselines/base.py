@@ -1,4 +1,4 @@
-"""The interface of a baseline that classifies plain text."""
+"""The interfaces of methods that are no soft prompts; their settings are those of a YAML."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class TextClassifier(ABC):
-    """A classifier of whole texts, without a prompt.
+class Baseline:
+    """A method that leaves no prompt."""
 
-    Its settings are the arguments of its constructor, those of the YAML that names it.
-    """
+
+class TextClassifier(Baseline, ABC):
+    """A classifier of whole texts, without a language model."""
 
     @abstractmethod
     def fit(self, texts: Sequence[str], targets: Sequence[int]) -> None:
@@ -21,6 +22,23 @@ class TextClassifier(ABC):
 
     @abstractmethod
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """Class probabilities [B, C], in the order of the class indices."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """How many numbers `fit` has trained."""
+
+
+class StateClassifier(Baseline, ABC):
+    """A classifier of a frozen model's final hidden states."""
+
+    @abstractmethod
+    def fit(self, states_BD: NDArray[np.float32], targets: Sequence[int]) -> None:
+        """Train on states and their class indices, among which every class occurs."""
+
+    @abstractmethod
+    def probabilities(self, states_BD: NDArray[np.float32]) -> NDArray[np.float64]:
         """Class probabilities [B, C], in the order of the class indices."""
 
     @property

@@ -76,7 +76,8 @@ class Encoder:
         self._rows = RowTokenizer(tokenizer)
         self.choices: Choices = label_choices(task, template, self._rows, end_token=tokenizer.eos_token_id)
         self._spans = _spans(template.segments)
-        self._front = _front_tokens(tokenizer)
+        self.front = _front_tokens(tokenizer)
+        """The special tokens that the tokenizer puts in front of a text."""
         self.max_length = self._fitting_length(max_length, max_positions)
         self._limit = self.max_length - max(map(len, self.choices))
         self._check_template_fits()
@@ -99,7 +100,7 @@ class Encoder:
             if isinstance(span, int):
                 kinds += ["virtual"] * span
             else:
-                kinds += ["special"] * len(self._front) if span.starts_row else []
+                kinds += ["special"] * len(self.front) if span.starts_row else []
                 kinds += self._passage_kinds(span, fitted)
         return kinds
 
@@ -131,7 +132,7 @@ class Encoder:
                 ids += range(-1 - num_virtual, -1 - num_virtual - span, -1)
                 num_virtual += span
             else:
-                ids += self._front if span.starts_row else []
+                ids += self.front if span.starts_row else []
                 ids += self._tokens(span, fields).ids
         return ids
 
@@ -198,7 +199,7 @@ class Encoder:
         how = [
             repr(self.template),
             self.tokenizer.backend_tokenizer.to_str(),
-            self._front,
+            self.front,
             self._limit,
             dataset_digest(rows),
         ]

@@ -40,6 +40,7 @@ SCORINGS = {
 CALIBRATORS: Mapping[str, Callable[..., Calibrator]] = {
     f"softcue.evaluation.calibration.{kind.__name__}": kind for kind in (Affine, Batch, Contextual, Threshold)
 }
+BASELINES = "softcue.baselines."
 ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
 MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
@@ -108,6 +109,8 @@ def read_parts(
         raise RunError(f"{at} has prompts for {list(tasks)}, and the task is {task}; name one of these.")
     own = data.child("tasks").child(chosen) if "tasks" in data.values else data
     method = prompt.child("method")
+    if method.kind.startswith(BASELINES):
+        raise RunError(f"{at} is of a run of {record.method}, which leaves no prompt; give a prompt's run.")
     parts = Parts(
         tasks=tasks,
         position=tasks.index(chosen),

@@ -159,7 +159,9 @@ class RunRecord(_Strict):
 
     def to_json(self) -> str:
         """The record as indented JSON; NaN and infinities, which JSON lacks, become null."""
-        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+        # Records without calibrations stay as earlier versions wrote and read them.
+        absent = None if self.calibrations else {"calibrations"}
+        return _ADAPTER.dump_json(self, indent=2, exclude=absent).decode() + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> RunRecord:

@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "prompt.safetensors"
 
     @property
+    def has_trained(self) -> bool:
+        """Whether the result of training is there: a prompt, or the weights of an adapter."""
+        return self.prompt_path.exists() or (self.path / "adapter_model.safetensors").exists()
+
+    @property
     def checkpoint_path(self) -> Path:
         """The state from which an interrupted run resumes."""
         return self.path / "last.ckpt"

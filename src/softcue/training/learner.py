@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
+
+from softcue.backbone.base import Backbone
 from softcue.data.prompt_data import PromptData
-from softcue.data.run_data import Rows
-from softcue.errors import TrainingError
+from softcue.data.run_data import Rows, RunData
+from softcue.errors import ConfigError, TrainingError
 from softcue.evaluation.predictions import Predictions
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters, Training
@@ -59,7 +62,7 @@ class Learner(ABC):
         """Restore the state that `fit` reached, from the file that `save` wrote."""
         raise AssertionError("only what trains step by step is restored")
 
-    # Without steps there is no curve to log, and a baseline saves and opens nothing.
+    # Without steps there is no curve to log, and most baselines save and open nothing.
 
     def log(self, metrics: Mapping[str, float]) -> None:  # noqa: B027
         """Log metrics, by names such as `test/macro_f1`."""
@@ -69,3 +72,33 @@ class Learner(ABC):
 
     def close(self, *, failed: bool) -> None:  # noqa: B027
         """Close loggers."""
+
+
+class LMLearner(Learner):
+    """A learner that reads a frozen model and trains nothing in it."""
+
+    def __init__(self, *, lm: Backbone, device: torch.device) -> None:
+        self.lm, self.device = lm, device
+        self.backbone = lm.spec.name
+        self.dtype = str(lm.dtype).removeprefix("torch.")
+        self.engine = lm.engine
+
+    @property
+    def placed_lm(self) -> Backbone:
+        """The model on its device."""
+        return self.lm.to(self.device)
+
+
+def only_task(data: RunData) -> PromptData:
+    """The rows of the only task.
+
+    Raises:
+        ConfigError: data of several tasks.
+    """
+    if len(data.tasks) > 1:
+        raise ConfigError(
+            f"this baseline learns one task, and data.tasks has {len(data.tasks)}: {', '.join(data.tasks)}. "
+            "Choose one of them as data, or a soft prompt as prompt."
+        )
+    (task,) = data.tasks.values()
+    return task

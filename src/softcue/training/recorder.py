@@ -45,7 +45,7 @@ class Recorder:
 
     def start(self, earlier: RunRecord | None) -> None:
         """Write the first record, with the status "running"; `earlier` is that of an earlier start."""
-        if earlier and earlier.training and earlier.times and self.run.folder.prompt_path.exists():
+        if earlier and earlier.training and earlier.times and self.run.folder.has_trained:
             self.record = replace(
                 self.record, training=earlier.training, parameters=earlier.parameters, times=earlier.times
             )

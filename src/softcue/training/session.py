@@ -67,8 +67,8 @@ class Session:
 
     def set_up(self, learner: Learner, scoring: Scoring) -> None:
         """Take the run's learner, once it is loaded; ConfigError if there are no rows to calibrate on."""
-        scoring.expect_rows(self.run.data)
         self.learner, self.scoring = learner, scoring
+        scoring.expect_rows(self.run.data)
         self.recorder.record_setup(learner)
 
     def try_restore(self, learner: Learner) -> bool:
@@ -143,7 +143,7 @@ def add_unlabelled(run: Run, learner: Learner, scoring: Scoring) -> None:
 def _restore_complete(run: Run, learner: Learner, training: Training | None) -> None:
     if training is None:
         type(learner).fit([learner], run.folder.checkpoint_path)  # nothing trains step by step
-    elif run.folder.prompt_path.exists():
+    elif run.folder.has_trained:
         learner.restore(run.folder, training)
     else:
         raise RunError(

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from softcue.baselines.base import TextClassifier
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Rows, RunData
-from softcue.errors import ConfigError, TrainingError
+from softcue.errors import TrainingError
 from softcue.evaluation.predictions import Predictions
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters
-from softcue.training.learner import Fitted, Learner
+from softcue.training.learner import Fitted, Learner, only_task
 
 
 class TextBaseline(Learner):
@@ -29,13 +29,7 @@ class TextBaseline(Learner):
     """
 
     def __init__(self, *, classifier: TextClassifier, data: RunData) -> None:
-        if len(data.tasks) > 1:
-            raise ConfigError(
-                f"a baseline learns one task, and data.tasks has {len(data.tasks)}: {', '.join(data.tasks)}. "
-                "Choose one of them as data, or a soft prompt as prompt."
-            )
-        (self.data,) = data.tasks.values()
-        self.classifier = classifier
+        self.data, self.classifier = only_task(data), classifier
 
     @classmethod
     def fit(cls, learners: Sequence[Self], checkpoint: Path) -> list[Fitted | TrainingError]:
