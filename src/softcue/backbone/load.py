@@ -10,7 +10,7 @@ import logging
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from softcue.backbone.base import Backbone
@@ -124,12 +124,8 @@ def _load(
 
     `digest` is that of the folder's content, so that a changed folder is loaded again.
     """
-    model, tokenizer = _read(source, revision=revision, dtype=resolve_dtype(dtype))
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise BackboneError(
-            f"{source} has only the slow tokenizer {type(tokenizer).__name__}; softcue cuts texts by the "
-            "offsets that fast tokenizers give. Convert it with transformers and save it beside the model."
-        )
+    model = _read_model(source, revision=revision, dtype=resolve_dtype(dtype))
+    tokenizer = _read_tokenizer(source, revision=revision)
     lm = make_backbone(model, tokenizer, name=name, engine=engine)
     if checkpointing:
         lm.checkpoint_gradients()
@@ -137,14 +133,13 @@ def _load(
     return lm
 
 
-def _read(source: str, *, revision: str, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The model and its tokenizer, by transformers' own classes alone."""
+def _read_model(source: str, *, revision: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The model, by transformers' own classes alone."""
     try:
         adapter = find_adapter_config_file(source, revision=revision)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-        model = None
+        loaded = None
         if adapter is None:
-            model = AutoModelForCausalLM.from_pretrained(
+            loaded = AutoModelForCausalLM.from_pretrained(
                 source,
                 revision=revision,
                 dtype=dtype,
@@ -152,17 +147,64 @@ def _read(source: str, *, revision: str, dtype: torch.dtype) -> tuple[Any, Any]:
                 weights_only=True,
                 # A config can name attention code on the hub, which would be downloaded and run.
                 attn_implementation=None,
+                output_loading_info=True,
             )
+    except ImportError as error:
+        raise _needs_package(source, error) from error
     except Exception as error:
         # Damaged and hostile files make it raise nearly anything.
-        first_line = (str(error).splitlines() or ["no message"])[0]
-        raise BackboneError(f"{source} cannot be loaded as a causal language model: {first_line}") from error
-    if model is None:
+        raise BackboneError(
+            f"{source} cannot be loaded as a causal language model: {_first_line(error)}"
+        ) from error
+    if loaded is None:
         raise BackboneError(
             f"{source} holds a PEFT adapter ({adapter}), and softcue loads models alone: save the model with "
             "the adapter merged into its weights (merge_and_unload), and give that."
         )
-    return model, tokenizer
+    model, loading = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+    # Weights that are tied to others, or computed from the config, are not among them.
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        raise BackboneError(
+            f"{source} has no weights for {missing[0]}{others} of {type(model).__name__}, which would be random; "
+            "give a model that was saved whole, with its language-model head."
+        )
+    return model
+
+
+def _read_tokenizer(source: str, *, revision: str) -> PreTrainedTokenizerFast:
+    """The tokenizer, by transformers' own classes alone."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except ImportError as error:
+        raise _needs_package(source, error) from error
+    except Exception as error:  # whatever a tokenizer raises without its files
+        raise _no_tokenizer(source) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise BackboneError(
+            f"{source} has only the slow tokenizer {type(tokenizer).__name__}; softcue cuts texts by the "
+            "offsets that fast tokenizers give. Convert it with transformers and save it beside the model."
+        )
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    if len(tokenizer.get_vocab().keys() - added) < 2:
+        raise _no_tokenizer(source)  # some load without their files, with an empty vocabulary
+    return tokenizer
+
+
+def _needs_package(source: str, error: ImportError) -> BackboneError:
+    return BackboneError(f"{source} needs a package that is not installed: {_first_line(error).rstrip('.')}.")
+
+
+def _no_tokenizer(source: str) -> BackboneError:
+    return BackboneError(
+        f"{source} cannot be loaded as a causal language model: it has no tokenizer that transformers can "
+        "read. Put the model's tokenizer.json and tokenizer_config.json beside its weights."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), "no message")
 
 
 def _expect_hub(repo: str, revision: str) -> None:
