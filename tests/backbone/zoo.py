@@ -72,14 +72,40 @@ class Variant:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+CONV_AND_FULL = {"layer_types": ["conv", "full_attention"]}
+SLIDING_AND_FULL = {"layer_types": ["sliding_attention", "full_attention"]}
+HYBRID = {"layer_types": ["hybrid_sliding", "hybrid"]}
+FOUR_LAYERS = {"num_hidden_layers": 4}
+
 SETTINGS: dict[str, dict[str, Any]] = {
-    # layers of both kinds
-    "bailing_hybrid": {"num_hidden_layers": 4},
+    # layers of every kind
+    **dict.fromkeys(("afmoe", "cohere2", "cohere2_moe", "exaone4", "exaone_moe", "flint"), SLIDING_AND_FULL),
+    **dict.fromkeys(("gemma3_text", "kolibri1", "laguna", "mellum", "olmo3"), SLIDING_AND_FULL),
+    **dict.fromkeys(("inkling_text", "inkling2_text"), HYBRID),
+    "bailing_hybrid": {"layer_group_size": 2},
+    "bamba": {"attn_layer_indices": [1]},
+    "dots3_note_text": {
+        "num_hidden_layers": 3,
+        **dict.fromkeys(("swa_num_attention_heads", "swa_num_key_value_heads"), 4),
+        **dict.fromkeys(("swa_q_lora_rank", "swa_kv_lora_rank", "swa_head_dim"), 16),
+        "swa_qk_nope_head_dim": 8,
+        "swa_v_head_dim": 12,
+    },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 16},
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_conv": 4},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-    "qwen3_5_text": {"num_hidden_layers": 4},
-    "qwen3_next": {"num_hidden_layers": 4},
+    "minimax_m3_vl_text": {"layer_types": ["full_attention", "minimax_m3_sparse"]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
+    **dict.fromkeys(("lfm2", "lfm2_moe"), CONV_AND_FULL),
+    "lfm3": {"num_hidden_layers": 3, "layer_types": ["conv", "sliding_attention", "full_attention"]},
+    "llama4_text": {"layer_types": ["chunked_attention", "full_attention"], "no_rope_layers": [1, 0]},
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), FOUR_LAYERS),
+    "qwen4_exp_text": {
+        "num_hidden_layers": 4,
+        **dict.fromkeys(("indexer_n_heads", "indexer_compress_ratio"), 2),
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 8,
+        "indexer_budget": 64,
+    },
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": HIDDEN, "attention_window_size": 16},
     "zamba2": {"num_hidden_layers": 3, "layers_block_type": ["mamba", "hybrid", "mamba"]},
     # sizes that must fit each other
@@ -131,7 +157,7 @@ VARIANTS: dict[str, Variant] = {
 
 SPREAD = {
     **dict.fromkeys(("bailing_hybrid", "olmo_hybrid", "qwen3_next", "qwen3_5_text"), 0.05),
-    "qwen3_5_moe_text": 0.05,
+    **dict.fromkeys(("qwen3_5_moe_text", "qwen4_exp_text"), 0.05),
     "gemma4_text": 0.13,
     "gemma4_unified_text": 0.07,
 }

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from softcue.backbone.row_limits import rope_depends_on_length
+from softcue.backbone.row_limits import max_positions, rope_depends_on_length
 from softcue.errors import BackboneError
 
 NUM_TOKENS = 8
+NUM_PADS = 125
+"""An odd number, after which the tokens cross position 128: sparse attention takes keys by blocks of up to so
+many positions, padding included."""
 NO_GRADIENT = 1e-5
 """The largest gradient, relative to the largest of all, at a token on which a result does not depend."""
 EXACT, ROUNDED = 1e-4, 0.1
@@ -163,8 +166,9 @@ def pads_are_exact(model: PreTrainedModel, embed: Embed, *, positions: bool) -> 
     """Whether a row gives the same result after padding, and beside a longer row."""
     if rope_depends_on_length(model.config):
         return False
-    vectors_1TD, num_pads = embed(probe_ids(model)), 5
-    padded = torch.cat([vectors_1TD[:, :num_pads], vectors_1TD], dim=1)
+    vectors_1TD = embed(probe_ids(model))
+    num_pads = NUM_PADS if max_positions(model.config) >= NUM_PADS + NUM_TOKENS else 5
+    padded = torch.cat([vectors_1TD[:, :1].expand(-1, num_pads, -1), vectors_1TD], dim=1)
     mask = torch.tensor([[0] * num_pads + [1] * NUM_TOKENS], device=model.device)
     alone = log_probs(model, inputs_embeds=vectors_1TD)
     named = {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if positions else {}
