@@ -76,6 +76,8 @@ CONV_AND_FULL = {"layer_types": ["conv", "full_attention"]}
 SLIDING_AND_FULL = {"layer_types": ["sliding_attention", "full_attention"]}
 HYBRID = {"layer_types": ["hybrid_sliding", "hybrid"]}
 FOUR_LAYERS = {"num_hidden_layers": 4}
+INDEX = {"index_topk": 8, "index_n_heads": 16, "index_head_dim": 16}
+"""An index that chooses 8 tokens of a row; with few heads, many tokens would tie at 0."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     # layers of every kind
@@ -84,7 +86,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("inkling_text", "inkling2_text"), HYBRID),
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1]},
+    **dict.fromkeys(("axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4"), INDEX),
     "dots3_note_text": {
+        **INDEX,
         "num_hidden_layers": 3,
         **dict.fromkeys(("swa_num_attention_heads", "swa_num_key_value_heads"), 4),
         **dict.fromkeys(("swa_q_lora_rank", "swa_kv_lora_rank", "swa_head_dim"), 16),
@@ -93,11 +97,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 16},
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_conv": 4},
-    "minimax_m3_vl_text": {"layer_types": ["full_attention", "minimax_m3_sparse"]},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     **dict.fromkeys(("lfm2", "lfm2_moe"), CONV_AND_FULL),
     "lfm3": {"num_hidden_layers": 3, "layer_types": ["conv", "sliding_attention", "full_attention"]},
     "llama4_text": {"layer_types": ["chunked_attention", "full_attention"], "no_rope_layers": [1, 0]},
+    "minimax_m3_vl_text": {
+        "layer_types": ["full_attention", "minimax_m3_sparse"],
+        "index_block_size": 8,
+        "index_topk_blocks": 2,
+    },
     **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next"), FOUR_LAYERS),
     "qwen4_exp_text": {
         "num_hidden_layers": 4,

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from softcue.backbone.attention import KeysAndValues
 from softcue.backbone.base import KeyValueSizes
@@ -18,6 +18,9 @@ from softcue.backbone.probes import Embed, describe_error, equal, is_quantised, 
 from softcue.backbone.row_limits import attention_window
 
 NUM_AHEAD, NUM_PADS = 3, 4
+KEYS_AND_VALUES_ALONE = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Cache layers with nothing else. Others also keep states, or the keys of an index that chooses what long
+rows see: a prefix has neither, which the few tokens of a probe need not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,10 @@ def _probe(model: PreTrainedModel, vectors_1TD: Tensor, *, positions: bool) -> C
         return CacheProbe(refusal="it keeps no keys and values")
     if type(cache) is not DynamicCache:
         return CacheProbe(refusal=f"its cache is {type(cache).__name__}")
-    if not all(isinstance(layer, DynamicLayer) and layer.is_initialized for layer in cache.layers):
+    kinds = {type(layer) for layer in cache.layers}
+    if others := sorted(kind.__name__ for kind in kinds.difference(KEYS_AND_VALUES_ALONE)):
+        return CacheProbe(refusal=f"its cache does not hold keys and values alone ({', '.join(others)})")
+    if not all(layer.is_initialized for layer in cache.layers):
         return CacheProbe(refusal="some of its layers keep no keys and values")
     layers = keys_and_values(cache)
     shapes = {(keys.shape[1], keys.shape[3], values.shape[3]) for keys, values in layers}
