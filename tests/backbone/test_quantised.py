@@ -55,7 +55,9 @@ def test_a_model_quantised_by_bitsandbytes_gives_the_results_of_its_own_forward(
     lm = quantised(tmp_path, family, bits)
     assert lm.engine == "plain"
     assert lm.choice.endswith("runs on the plain engine: its weights are quantised")
-    assert {"Linear4bit" if bits == 4 else "Linear8bitLt"} <= {type(one).__name__ for one in lm.model.modules()}
+    assert {"Linear4bit" if bits == 4 else "Linear8bitLt"} <= {
+        type(one).__name__ for one in lm.model.modules()
+    }
     generator = torch.Generator().manual_seed(1)
     vectors_TPD = torch.randn(2, 3, lm.spec.hidden_size, generator=generator).mul(0.5).requires_grad_()
     keys, values = (one.requires_grad_() for one in lm.spec.key_values(lm.spec.embed(torch.tensor(TYPED))))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import builtins
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
 import torch
 from lightning import Trainer
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from softcue.build import build_backbone, build_data, build_learners
 from softcue.contracts import PromptBank
@@ -91,9 +91,9 @@ def test_peft_loads_the_runs_folder_and_predicts_as_the_run_did(
     (task,) = data.tasks.values()
     rows = [list(example.ids) for example in task.examples("test")]
     with torch.no_grad():
-        expected_BC = plain_log_likelihood(theirs.get_base_model(), PromptBank(), rows, task.choices).softmax(
-            1
-        )
+        expected_BC = plain_log_likelihood(
+            cast(PreTrainedModel, theirs.get_base_model()), PromptBank(), rows, task.choices
+        ).softmax(1)
         frozen_BC = plain_log_likelihood(tiny_model("llama"), PromptBank(), rows, task.choices).softmax(1)
     saved = torch.tensor(pd.read_parquet(run.predictions_path("test"))[["p(yes)", "p(no)"]].to_numpy())
     assert torch.allclose(saved.float(), expected_BC, atol=1e-5)

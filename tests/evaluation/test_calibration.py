@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
 
 import numpy as np
 import pytest
@@ -147,4 +146,4 @@ def test_probabilities_of_zero_and_two_rows_give_finite_numbers(calibrator: Cali
     certain_BC = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     calibration = calibrator.fit(certain_BC, torch.tensor([0, 1]))
     assert np.isfinite(calibration.scale + calibration.bias).all()
-    assert cast(Tensor, calibrated(certain_BC, calibration)).isfinite().all()
+    assert calibrated(certain_BC, calibration).isfinite().all()

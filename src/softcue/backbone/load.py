@@ -167,8 +167,8 @@ def _read_model(source: str, *, revision: str, dtype: torch.dtype) -> PreTrained
     if missing:
         others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
         raise BackboneError(
-            f"{source} has no weights for {missing[0]}{others} of {type(model).__name__}, which would be random; "
-            "give a model that was saved whole, with its language-model head."
+            f"{source} has no weights for {missing[0]}{others} of {type(model).__name__}, which would be "
+            "random; give a model that was saved whole, with its language-model head."
         )
     return model
 

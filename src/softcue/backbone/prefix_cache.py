@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
 
 from softcue.backbone.attention import KeysAndValues
 from softcue.backbone.base import KeyValueSizes
@@ -66,7 +66,7 @@ def _probe(model: PreTrainedModel, vectors_1TD: Tensor, *, positions: bool) -> C
     kinds = {type(layer) for layer in cache.layers}
     if others := sorted(kind.__name__ for kind in kinds.difference(KEYS_AND_VALUES_ALONE)):
         return CacheProbe(refusal=f"its cache does not hold keys and values alone ({', '.join(others)})")
-    if not all(layer.is_initialized for layer in cache.layers):
+    if not all(isinstance(layer, CacheLayerMixin) and layer.is_initialized for layer in cache.layers):
         return CacheProbe(refusal="some of its layers keep no keys and values")
     layers = keys_and_values(cache)
     shapes = {(keys.shape[1], keys.shape[3], values.shape[3]) for keys, values in layers}

@@ -98,7 +98,7 @@ class Adapter(Baseline, ABC):
 class LoRA(Adapter):
     """Low-rank changes of weight matrices (Hu et al. 2021), scaled by alpha / rank, without dropout."""
 
-    def __init__(self, *, rank: int, alpha: float, modules: list[str] | None) -> None:
+    def __init__(self, *, rank: int, alpha: int, modules: list[str] | None) -> None:
         super().__init__(modules=modules)
         self.rank, self.alpha = rank, alpha
 

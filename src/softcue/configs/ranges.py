@@ -77,7 +77,7 @@ RANGES: Mapping[str, Range] = {
     "prompt.method.member": COUNT_FROM_0,
     "prompt.method.ngram_max": COUNT,
     "prompt.method.c": POSITIVE,
-    "prompt.method.alpha": POSITIVE,
+    "prompt.method.alpha": COUNT,
     "prompt.method.num_rows": COUNT,
     "prompt.method.seed": SEED,
     "scoring.*num_folds": Range(low=2, whole=True),
