@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from softcue.backbone.base import Backbone
     from softcue.contracts import BackboneSpec, SoftPrompt
+    from softcue.evaluation.metrics import MetricFactory
     from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
     from softcue.training.run import Run
@@ -107,7 +108,10 @@ def build_learners(runs: Sequence[Run]) -> list[Learner]:
     from softcue.baselines.base import Baseline
 
     method = _make(runs[0].config.prompt.method)
-    return _baselines(runs) if isinstance(method, Baseline) else _prompt_learners(runs)
+    learners = _baselines(runs) if isinstance(method, Baseline) else _prompt_learners(runs)
+    for learner, run in zip(learners, runs, strict=True):
+        learner.own_metrics = _own_metrics(run.config)
+    return learners
 
 
 def _baselines(runs: Sequence[Run]) -> list[Learner]:
@@ -150,6 +154,10 @@ def _device(config: DictConfig) -> torch.device:
     return trainer.strategy.root_device
 
 
+def _own_metrics(config: DictConfig) -> dict[str, MetricFactory]:
+    return {str(name): _make(node) for name, node in config.metrics.items() if node}
+
+
 def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
     from softcue.baselines.adapters import Adapter
     from softcue.training.adapter import AdapterLearner
@@ -157,7 +165,8 @@ def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
     from softcue.training.prompt_learner import PromptLearner
 
     first, learners = runs[0].config, []
-    objective, scoring, scheduler = _make(first.objective), build_scoring(first), _make(first.scheduler)
+    objective, scoring = _make(first.objective), build_scoring(first)
+    scheduler = _make(first.scheduler) if first.get("scheduler") else None
     trainer = build_trainer(first, joint=len(runs) > 1)
     kind = AdapterLearner if isinstance(_make(first.prompt.method), Adapter) else PromptLearner
     for run in runs:
@@ -170,6 +179,7 @@ def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
             seed=run.seed,
             optimizer=_make(run.config.optimizer),
             validated=validated,
+            own_metrics=_own_metrics(run.config),
         )
         learner = kind(
             lm=lm,
@@ -289,7 +299,7 @@ def validate(config: DictConfig, data: RunData) -> None:
         method = _make(config.prompt.method)
         in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
         _expect_place(config, data.template, in_layers=in_layers)
-    for callback in config.callbacks.values():
+    for callback in (config.get("callbacks") or {}).values():
         monitor = (callback or {}).get("monitor")
         if monitor is not None:
             _expect_validation_metric(monitor, has_validation=len(data.ids("validation")) > 0)
@@ -336,13 +346,23 @@ def build_scoring(config: DictConfig) -> Scoring:
 
 def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
     """Lightning's Trainer with the configured callbacks; for one run or several; without loggers."""
-    from lightning.pytorch.callbacks import Checkpoint
+    from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 
-    callbacks: list[Callback] = _make_each(config.callbacks)
+    callbacks: list[Callback] = _make_each(config.get("callbacks"))
+    if not config.trainer.get("enable_progress_bar", True):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
+    shows = any(isinstance(callback, ProgressBar) for callback in callbacks)
     if config.search.trial is not None and not joint:
         callbacks.append(_make(config.search))
     saves = any(isinstance(callback, Checkpoint) for callback in callbacks)
-    trainer: Trainer = _make(config.trainer, callbacks=callbacks, logger=False, enable_checkpointing=saves)
+    trainer: Trainer = _make(
+        config.trainer,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=saves,
+        # Without a bar of ours, Lightning would add its own.
+        enable_progress_bar=shows,
+    )
     return trainer
 
 
@@ -367,7 +387,7 @@ def expect_joint(config: DictConfig) -> None:
             f"joint trains runs together in one process, and trainer ({given}) makes {trainer.world_size}. "
             "Set trainer.devices=1, or train the runs one after another, as with -m seed=0,1."
         )
-    for name, callback in config.callbacks.items():
+    for name, callback in (config.get("callbacks") or {}).items():
         if name != DECLARATIONS and (callback or {}).get("monitor") is not None:
             raise ConfigError(
                 f"callbacks has {callback._target_}, which chooses by one run's {callback.monitor}, but runs "
@@ -376,7 +396,7 @@ def expect_joint(config: DictConfig) -> None:
 
 
 def _loggers(run: Run) -> list[Logger]:
-    loggers: list[Logger] = _make_each(run.config.logger)
+    loggers: list[Logger] = _make_each(run.config.get("logger"))
     # By these three, users group and filter the runs of a sweep.
     by = {"method": run.method, "seed": run.seed, "fold": run.config.split.get("fold")}
     for logger in loggers:
@@ -395,6 +415,17 @@ def _make(node: DictConfig, **settings: object) -> Any:
         plain = cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
         return instantiate(without_declarations(plain), **settings)
     except InstantiationException as error:
-        if isinstance(error.__cause__, SoftcueError):
-            raise error.__cause__ from None
-        raise
+        cause = error.__cause__
+        if isinstance(cause, SoftcueError):
+            raise cause from None
+        if cause is None or not _is_of_settings(cause):
+            raise
+        place, target = node._get_full_key(None) or "settings", node.get("_target_")
+        raise ConfigError(f"{place}: {target} does not take these settings ({cause}).") from error
+
+
+def _is_of_settings(cause: BaseException) -> bool:
+    """Whether an object refused its settings: an unknown name, a class that is not there, a wrong value."""
+    return type(cause).__name__ == "MisconfigurationException" or isinstance(
+        cause, TypeError | ValueError | ImportError
+    )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from types import MappingProxyType
+from typing import cast
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric as TorchMetric
 from torchmetrics import MetricCollection
 from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import (
@@ -38,15 +41,25 @@ class CalibrationError(MulticlassCalibrationError):
         return excess_M.abs().sum() / len(excess_N)
 
 
+MetricFactory = Callable[..., TorchMetric]
+"""A classification metric of torchmetrics, or one like it, called with `num_classes`."""
+
+
 class LabelMetrics(torch.nn.Module):
     """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the true label.
 
     AUROC is one class against the rest, averaged over the classes that occur, and NaN unless two do.
     Perplexity is per label token, and NaN for a method without a language model. `synced` combines the
-    rows of all processes of a distributed run.
+    rows of all processes of a distributed run. The user's `own` metrics are named as in `own/mcc`.
     """
 
-    def __init__(self, classes: tuple[str, ...], *, synced: bool) -> None:
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        *,
+        synced: bool,
+        own: Mapping[str, MetricFactory] = MappingProxyType({}),
+    ) -> None:
         super().__init__()
         count = len(classes)
         self.classes = classes
@@ -61,6 +74,11 @@ class LabelMetrics(torch.nn.Module):
         self.auroc = MulticlassAUROC(count, average="none", sync_on_compute=synced)
         self.nll_per_token = MeanMetric(nan_strategy="ignore", sync_on_compute=synced)
         self.seen: set[int] = set()
+        self.own = torch.nn.ModuleDict({name: make(num_classes=count) for name, make in own.items()})
+
+    @property
+    def _own(self) -> dict[str, TorchMetric]:
+        return {name: cast(TorchMetric, metric) for name, metric in self.own.items()}
 
     def update(self, probability_BC: Tensor, target_B: Tensor, nll_B: Tensor, num_tokens_B: Tensor) -> None:
         """Add rows: class probabilities, true classes, and the true label's nll and number of tokens."""
@@ -68,6 +86,8 @@ class LabelMetrics(torch.nn.Module):
         self.auroc.update(probability_BC, target_B)
         self.nll_per_token.update(nll_B / num_tokens_B, weight=num_tokens_B)
         self.seen.update(target_B.tolist())
+        for metric in self._own.values():
+            metric.update(probability_BC, target_B)
 
     def compute(self) -> dict[str, float]:
         """Every metric over the rows since the last reset, by its name in records."""
@@ -78,7 +98,7 @@ class LabelMetrics(torch.nn.Module):
         named["auroc"] = self._mean_auroc()
         known = self.nll_per_token.update_called and float(self.nll_per_token.weight) > 0
         named["perplexity"] = math.exp(min(float(self.nll_per_token.compute()), 700.0)) if known else math.nan
-        return named
+        return named | {f"own/{name}": float(metric.compute()) for name, metric in self._own.items()}
 
     def _mean_auroc(self) -> float:
         if len(self.seen) < 2:
@@ -95,6 +115,8 @@ class LabelMetrics(torch.nn.Module):
         self.auroc.reset()
         self.nll_per_token.reset()
         self.seen.clear()
+        for metric in self._own.values():
+            metric.reset()
 
 
 def mean_metrics(of_tasks: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from softcue.backbone.base import Backbone
 from softcue.backbone.scoring import TargetScores
 from softcue.contracts import Batch, PromptBank, Vote
 from softcue.evaluation.calibration import calibrated
-from softcue.evaluation.metrics import LabelMetrics
+from softcue.evaluation.metrics import LabelMetrics, MetricFactory
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Calibration
 
@@ -42,9 +43,11 @@ class Predictions:
         """The same rows with other class probabilities; the likelihood of the label stays the model's."""
         return replace(self, probability_BC=calibrated(self.probability_BC, calibration))
 
-    def metrics(self, classes: tuple[str, ...]) -> dict[str, float]:
-        """Every metric over these rows, all of which must have a label."""
-        metrics = LabelMetrics(classes, synced=False)
+    def metrics(
+        self, classes: tuple[str, ...], own: Mapping[str, MetricFactory] = MappingProxyType({})
+    ) -> dict[str, float]:
+        """Every metric over these rows, all of which must have a label, and the user's own."""
+        metrics = LabelMetrics(classes, synced=False, own=own)
         metrics.update(self.probability_BC, self.target_B, self.nll_B, self.num_tokens_B)
         return metrics.compute()
 

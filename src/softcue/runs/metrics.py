@@ -42,6 +42,8 @@ METRICS = {
         Metric(name="f1", title="F1", higher_is_better=True, by_class=True),
         Metric(name="auroc", title="AUROC", higher_is_better=True),
         Metric(name="calibration_error", title="calibration error", higher_is_better=False),
+        # The user's own, as in own/mcc; higher is taken to be better.
+        Metric(name="own", title="own", higher_is_better=True, by_class=True),
         # Without a bound, so significant digits.
         Metric(name="perplexity", title="perplexity", higher_is_better=False, number_format=".4g"),
     )

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -14,6 +15,7 @@ from softcue.backbone.base import Backbone
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Rows, RunData
 from softcue.errors import ConfigError, TrainingError
+from softcue.evaluation.metrics import MetricFactory
 from softcue.evaluation.predictions import Predictions
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters, Training
@@ -40,6 +42,8 @@ class Learner(ABC):
     backbone: str | None = None
     dtype: str | None = None
     engine: str | None = None
+    own_metrics: Mapping[str, MetricFactory] = MappingProxyType({})
+    """The user's own, by name."""
 
     @classmethod
     @abstractmethod

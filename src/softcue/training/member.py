@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from torchmetrics.aggregation import MeanMetric
 
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.errors import TrainingError
-from softcue.evaluation.metrics import LabelMetrics
+from softcue.evaluation.metrics import LabelMetrics, MetricFactory
 from softcue.training.objectives import BatchLoss
 from softcue.training.randomness import step_generator
 
@@ -22,7 +23,8 @@ OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 class Member(nn.Module):
     """A run's prompt in training.
 
-    `seed` determines its dropout. `validated` are the classes of each task that has validation rows.
+    `seed` determines its dropout. `validated` are the classes of each task that has validation rows, on
+    which the user's `own_metrics` are computed too.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Member(nn.Module):
         seed: int,
         optimizer: OptimizerFactory,
         validated: Sequence[tuple[str, ...]],
+        own_metrics: Mapping[str, MetricFactory] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.run_id, self.seed, self.prompt, self.optimizer_factory = run_id, seed, prompt, optimizer
@@ -40,7 +43,9 @@ class Member(nn.Module):
         # A checkpoint within an epoch has to hold the epoch's mean so far.
         self.train_loss.persistent(True)
         self.validation_loss = MeanMetric()
-        self.validation_metrics = nn.ModuleList(LabelMetrics(classes, synced=True) for classes in validated)
+        self.validation_metrics = nn.ModuleList(
+            LabelMetrics(classes, synced=True, own=own_metrics) for classes in validated
+        )
         self.prefix = ""
         """In front of the names of logged values, to distinguish the members."""
         self.first_group = 0

@@ -7,7 +7,7 @@ does not save it, cast it or put it into training mode: checkpoints hold the pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -27,8 +27,7 @@ from softcue.evaluation.predictions import predict_batch
 from softcue.evaluation.scoring import Scoring
 from softcue.training.member import Member
 from softcue.training.objectives import Objective
-
-SchedulerFactory = Callable[..., LRScheduler]
+from softcue.training.schedules import SchedulerFactory, make_scheduler
 
 
 class PromptModule(LightningModule):
@@ -46,7 +45,7 @@ class PromptModule(LightningModule):
         members: Sequence[Member],
         objective: Objective,
         scoring: Scoring,
-        scheduler: SchedulerFactory,
+        scheduler: SchedulerFactory | None,
     ) -> None:
         super().__init__()
         self.lm, self.objective, self.scoring, self.scheduler_factory = lm, objective, scoring, scheduler
@@ -157,8 +156,10 @@ class PromptModule(LightningModule):
             member.first_group = len(groups)
             groups += member.optimizer_factory(member.prompt.parameter_groups()).param_groups
         optimizer = self.members[0].optimizer_factory(groups)
-        scheduler = self.scheduler_factory(
-            optimizer, total_steps=int(self.trainer.estimated_stepping_batches)
+        if self.scheduler_factory is None:
+            return optimizer
+        scheduler = make_scheduler(
+            self.scheduler_factory, optimizer, total_steps=int(self.trainer.estimated_stepping_batches)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

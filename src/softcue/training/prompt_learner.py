@@ -31,9 +31,10 @@ from softcue.training.joint_data import JointData
 from softcue.training.learner import Fitted, Learner
 from softcue.training.loggers import JointLogger
 from softcue.training.member import Member
-from softcue.training.module import PromptModule, SchedulerFactory
+from softcue.training.module import PromptModule
 from softcue.training.objectives import Objective
 from softcue.training.resume import last_state, resumable
+from softcue.training.schedules import SchedulerFactory
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class PromptLearner(Learner):
         data: RunData,
         objective: Objective,
         scoring: Scoring,
-        scheduler: SchedulerFactory,
+        scheduler: SchedulerFactory | None,
         trainer: Trainer,
         loggers: Sequence[Logger],
     ) -> None:

@@ -62,7 +62,7 @@ def evaluate(
                 columns = rows.columns(task.task.classes, task.ids(part))
                 folder.write_predictions(part=file_name, columns=columns)
                 if part != "unlabelled":
-                    by_task[name] = rows.metrics(task.task.classes)
+                    by_task[name] = rows.metrics(task.task.classes, learner.own_metrics)
                     _log(file_name, by_task[name])
             metrics |= _by_part(f"{part}{suffix}", by_task)
         if part in metrics:
