@@ -348,6 +348,8 @@ def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
     """Lightning's Trainer with the configured callbacks; for one run or several; without loggers."""
     from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 
+    from softcue.training.checkpoints import SealedCheckpoints
+
     callbacks: list[Callback] = _make_each(config.get("callbacks"))
     if not config.trainer.get("enable_progress_bar", True):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -363,6 +365,7 @@ def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
         # Without a bar of ours, Lightning would add its own.
         enable_progress_bar=shows,
     )
+    trainer.strategy.checkpoint_io = SealedCheckpoints()
     return trainer
 
 

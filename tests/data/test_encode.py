@@ -240,7 +240,41 @@ def test_encoded_rows_are_read_from_the_cache(
         assert _encoder(task, tokenizer).encode_dataset(rows, cache_dir=str(tmp_path), part="train") == first
     shorter = _encoder(task, tokenizer, max_length=20)
     assert shorter.encode_dataset(rows, cache_dir=str(tmp_path), part="train") != first
-    assert len(list((tmp_path / "encoded").glob("*.arrow"))) == 2
+    assert len(list((tmp_path / "encoded").glob("*.rows"))) == 2
+
+
+def test_a_damaged_cache_of_encoded_rows_is_named_set_aside_and_made_again(
+    tmp_path: Path,
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    tweets: Pool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows, encoder = tweets.labelled.select(range(5)), _encoder(task, tokenizer)
+    first = encoder.encode_dataset(rows, cache_dir=str(tmp_path), part="train")
+    (file,) = (tmp_path / "encoded").iterdir()
+    whole = file.read_bytes()
+    for at in (0, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        caplog.clear()
+        assert encoder.encode_dataset(rows, cache_dir=str(tmp_path), part="train") == first
+        assert f"{file} is damaged or another program's" in caplog.text
+        assert file.read_bytes() == whole
+    assert sorted(path.suffix for path in file.parent.iterdir()) == [".rows", ".set_aside"]
+
+
+def test_rows_are_encoded_where_the_cache_cannot_be_written(
+    tmp_path: Path,
+    task: Task,
+    tokenizer: PreTrainedTokenizerFast,
+    tweets: Pool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "encoded").touch()
+    rows, encoder = tweets.labelled.select(range(5)), _encoder(task, tokenizer)
+    expected = encoder.encode_dataset(rows, cache_dir=None, part="train")
+    assert encoder.encode_dataset(rows, cache_dir=str(tmp_path), part="train") == expected
+    assert "encoded rows are not kept" in caplog.text
 
 
 def test_an_empty_table_encodes_to_no_rows(

@@ -15,10 +15,12 @@ from omegaconf import DictConfig
 
 from softcue.errors import RunError, TrainingError
 from softcue.execute import train
+from softcue.runs.atomic import atomic_path
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
+from softcue.training.checkpoints import SealedCheckpoints
 from softcue.training.recorder import Recorder
-from softcue.training.resume import LastState
+from softcue.training.resume import LastState, resumable
 from softcue.training.session import Session
 from tests.running import train_one
 
@@ -252,16 +254,45 @@ def test_a_run_resumes_with_as_many_threads_as_it_began_with(
     assert "with threads=2 and resumes" in caplog.text
 
 
-def test_a_state_that_cannot_be_read_is_named_and_training_starts_from_the_beginning(
-    compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[:1000],
+    "a bit of a weight": lambda content: content[:2000] + bytes([content[2000] ^ 1]) + content[2001:],
+    "a bit of the digest": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "another program's": lambda content: content[:-64],
+    "empty": lambda content: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_state_is_named_and_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
-    folder = train_one(compose())
+    path, run_ids = tmp_path / "last.ckpt", ["prompt_tuning-0123456789ab"]
+    state = {"members": {"run_ids": run_ids}, "callbacks": {}, "global_step": 3, "x": torch.ones(999)}
+    SealedCheckpoints().save_checkpoint(state, path)
+    assert resumable(path, run_ids) == path
+    content = DAMAGE[damage](path.read_bytes())
+    path.write_bytes(content)
+    assert resumable(path, run_ids) is None
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line.startswith(f"{path} is damaged or another program's")
+    assert line.endswith("It is now last.ckpt.set_aside, and training starts from the beginning.")
+    assert not path.exists()
+    assert (tmp_path / "last.ckpt.set_aside").read_bytes() == content
+
+
+def test_a_run_whose_best_checkpoint_is_damaged_trains_again(
+    compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = CASES["the best of validation"]
+    folder = train_one(compose(*case))
     whole = content(folder)
-    put_back(sorted(states.iterdir())[2], compose)
-    folder.checkpoint_path.write_bytes(folder.checkpoint_path.read_bytes()[:1000])
-    train(compose())
+    monkeypatch.undo()
+    put_back(sorted(states.iterdir())[-1], compose)
+    (folder.path / "best.ckpt").write_bytes(b"damaged")
+    train(compose(*case))
+    assert f"{folder.path / 'best.ckpt'} is damaged" in caplog.text
     assert content(folder) == whole
-    assert "last.ckpt cannot be read" in caplog.text
 
 
 def test_a_full_disk_stops_the_run_with_one_line_and_the_earlier_state_remains(
@@ -269,15 +300,15 @@ def test_a_full_disk_stops_the_run_with_one_line_and_the_earlier_state_remains(
 ) -> None:
     saved: list[bytes] = []
 
-    def until_full(self: Trainer, path: Path) -> None:
-        if len(saved) == 3:
-            path.write_bytes(b"half")
-            raise OSError(28, "No space left on device")
-        save_checkpoint(self, path)
-        saved.append(path.read_bytes())
+    def until_full(path: Path, content: bytes) -> None:
+        with atomic_path(path) as temporary:
+            if len(saved) == 3:
+                temporary.write_bytes(b"half")
+                raise OSError(28, "No space left on device")
+            temporary.write_bytes(content)
+        saved.append(content)
 
-    save_checkpoint = Trainer.save_checkpoint
-    monkeypatch.setattr(Trainer, "save_checkpoint", until_full)
+    monkeypatch.setattr("softcue.training.checkpoints.write_atomic", until_full)
     config = compose()
     with pytest.raises(
         RunError, match=r"last.ckpt cannot be written \(No space left on device\): free space"

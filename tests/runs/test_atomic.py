@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from softcue.errors import RunError
-from softcue.runs.atomic import atomic_path, write_atomic
+from softcue.runs.atomic import atomic_path, scratch_path, write_atomic
 
 
 @contextmanager
@@ -87,3 +88,25 @@ def test_a_file_in_place_of_the_folder_is_reported_in_one_line(tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"Not a directory.*paths\.runs="):
         write_atomic(tmp_path / "file" / "record.json", "{}")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "last.ckpt", tmp_path / "record.json"
+    own = scratch_path(path, "tmp")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getpid", lambda: 2**22 + 1)  # above any number that Linux gives a process
+        dead, of_another_file = scratch_path(path, "tmp"), scratch_path(other, "tmp")
+        patch.setattr("socket.gethostname", lambda: "elsewhere")
+        elsewhere = scratch_path(path, "tmp")
+    # A process number is given again: this one's owner began after the file was written.
+    reused = scratch_path(path, "tmp")
+    for left in (own, dead, of_another_file, elsewhere, reused):
+        left.write_bytes(b"half")
+    began = psutil.Process().create_time()
+    monkeypatch.setattr("softcue.runs.atomic.changed_at", lambda at: began + (-9 if at == reused else 9))
+    write_atomic(path, "whole")
+    assert {left.name for left in tmp_path.iterdir()} == {
+        left.name for left in (path, own, of_another_file, elsewhere)
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=10,
 )
+times_of_day = st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
 records = st.builds(
     RunRecord,
     run_id=names,
@@ -42,8 +44,8 @@ records = st.builds(
     dtype=st.none() | names,
     seed=st.integers(0, 2**32 - 1),
     data_fingerprint=names,
-    started_at=names,
-    finished_at=st.none() | names,
+    started_at=times_of_day,
+    finished_at=st.none() | times_of_day,
     error=st.none() | st.builds(Failure, type=names, message=names),
     metrics=st.dictionaries(names, st.dictionaries(names, st.none() | finite, max_size=3), max_size=3),
     num_rows=st.dictionaries(names, counts, max_size=3),
@@ -104,6 +106,10 @@ def _with_text_for_a_number(record: dict[str, Any]) -> None:
     record["metrics"]["test"]["accuracy"] = "0.8"
 
 
+def _with_another_clock(record: dict[str, Any]) -> None:
+    record["started_at"] = "2026-01-01T12:00:00"
+
+
 def _with_unknown_status(record: dict[str, Any]) -> None:
     record["status"] = "nearly"
 
@@ -115,6 +121,7 @@ def _with_unknown_status(record: dict[str, Any]) -> None:
         (_with_foreign_field, r"hardware\.colour"),
         (_with_text_for_a_number, r"metrics\.test\.accuracy"),
         (_with_unknown_status, "status"),
+        (_with_another_clock, "started_at: .*lacks its time zone"),
     ],
 )
 def test_a_record_that_is_not_exactly_ours_is_refused_naming_the_field(

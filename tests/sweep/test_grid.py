@@ -55,6 +55,20 @@ def test_complete_jobs_are_skipped_and_failed_ones_are_run_again(sweep: Sweep, t
     assert changed == {failed.run_id}
 
 
+def test_an_unreadable_record_is_reported_once_and_all_other_jobs_run(sweep: Sweep, tmp_path: Path) -> None:
+    sweep(*BASELINE, "seed=0")
+    (broken,) = (tmp_path / "runs").glob("*/record.json")
+    broken.write_text(broken.read_text()[:-9])
+    code, printed = sweep(*BASELINE, "seed=0,1")
+    assert code == 1
+    assert printed.count("error: ") == 2  # of the job, and of the sweep
+    assert f"{broken.relative_to(tmp_path)} cannot be read (not a run record: JSONDecodeError" in printed
+    assert "1 of 2 jobs are not complete" in printed
+    listing = list_records(tmp_path / "runs")
+    assert [record.status for record in listing.records] == ["complete"]
+    assert len(listing.problems) == 1
+
+
 def test_jobs_lost_with_their_launcher_are_started_again(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from softcue.errors import RunError
+from softcue.sweep.curve import last_point
 from softcue.training.loggers import CurveLogger, JointLogger, wandb_logger
 
 
@@ -54,6 +56,29 @@ def test_a_resumed_run_keeps_earlier_rows_and_writes_the_others_again(tmp_path: 
         file.write("5,0.1")  # the writer was killed within this row
     written(tmp_path / "cut", 3, 4, 5)
     assert cut.path.read_text() == whole.path.read_text()
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a byte that is no text": lambda content: b"\xff" + content[1:],
+    "a word for a number": lambda content: content.replace(b"0.25", b"x"),
+    "a cell too many": lambda content: content.replace(b"0.25", b"0.25,1"),
+    "no step": lambda content: content.replace(b"step", b"stop"),
+    "a stray quote": lambda content: content.replace(b"0.25", b'"0.2"5'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_curve_is_named_and_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    path = written(tmp_path, 0, 1, 2).path
+    damaged = DAMAGE[damage](path.read_bytes())
+    path.write_bytes(damaged)
+    last_point(path)
+    written(tmp_path, 3)
+    assert f"{path} is damaged (" in caplog.text
+    assert [row["step"] for row in rows(path)] == ["3"]
+    assert path.with_name("metrics.csv.set_aside").read_bytes() == damaged
 
 
 def test_a_run_that_starts_from_the_beginning_starts_an_empty_curve(tmp_path: Path) -> None:

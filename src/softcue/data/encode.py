@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import datasets
 
+from softcue.data.encoded import EncodedRow, read_encoded, write_encoded
 from softcue.data.labels import label_choices
 from softcue.data.pool import dataset_digest
 from softcue.data.task import Task
@@ -31,14 +32,6 @@ words of the template or layout, or the row's own text."""
 
 Fields = Mapping[str, str]
 """A row's columns by name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedRow:
-    """A row's ids without its label, and whether its text was cut."""
-
-    ids: list[int]
-    was_cut: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +100,20 @@ class Encoder:
     def encode_dataset(self, rows: datasets.Dataset, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
         """All rows; read from the cache under `cache_dir` if the same rows were encoded this way before."""
         fingerprint = self._fingerprint(rows)
-        cache_file = None if cache_dir is None else Path(cache_dir) / "encoded" / f"{fingerprint}.arrow"
-        if cache_file is not None:
-            cache_file.parent.mkdir(parents=True, exist_ok=True)
-        encoded = rows.map(
+        cache = None if cache_dir is None else Path(cache_dir) / "encoded" / f"{fingerprint}.rows"
+        if cache is not None and (known := read_encoded(cache)) is not None:
+            return known
+        mapped = rows.map(
             self._encode_columns,
             remove_columns=rows.column_names,
-            keep_in_memory=cache_file is None,
-            cache_file_name=None if cache_file is None else str(cache_file),
+            keep_in_memory=True,
             new_fingerprint=fingerprint,
             desc=f"encoding {part} rows",
         )
-        return [EncodedRow(ids=row["ids"], was_cut=row["was_cut"]) for row in encoded]
+        encoded = [EncodedRow(ids=row["ids"], was_cut=row["was_cut"]) for row in mapped]
+        if cache is not None:
+            write_encoded(cache, encoded)
+        return encoded
 
     def _encode_columns(self, fields: dict[str, str]) -> dict[str, object]:
         row = self.encode_row(fields)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from softcue.errors import TemplateError
+from softcue.errors import TemplateError, listed
 
 LAYOUT_KEY = "prompt.layout"
 TASK_KEY = "data.task.template"
@@ -59,7 +59,7 @@ class Template:
         for name in self.columns:
             if name not in available:
                 raise TemplateError(
-                    f"{TASK_KEY} uses column {name!r}; {where} has {sorted(available)}. "
+                    f"{TASK_KEY} uses column {name!r}; {where} has {listed(sorted(available))}. "
                     "Rename the column in the template."
                 )
 
@@ -126,9 +126,9 @@ def _segment(mark: re.Match[str], *, key: str, source: str) -> TemplateSegment:
 
 
 def _slot_size(digits: str, *, key: str) -> int:
-    if re.fullmatch(r"[1-9][0-9]*", digits) is None:
+    if re.fullmatch(r"[1-9][0-9]{0,5}", digits) is None:
         raise TemplateError(
-            f"{key} has [soft:{digits}]; a slot holds a whole number of virtual tokens, 1 or more. "
+            f"{key} has [soft:{digits:.20}]; a slot holds a whole number of virtual tokens, 1 to 999999. "
             "Write for example [soft:20], or leave the slot out."
         )
     return int(digits)

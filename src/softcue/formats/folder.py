@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
-from softcue.runs.atomic import unwritable, write_atomic
-
-NEW, EARLIER = "tmp", "old"
+from softcue.runs.atomic import EARLIER, FOLDER, leftovers, scratch_path, unwritable, write_atomic
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -27,8 +20,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         RunError: the folder cannot be written.
     """
     recover_folder(folder)
-    mark = f"{socket.gethostname()}-{os.getpid()}"
-    scratch, earlier = (folder.with_name(f".{folder.name}.{mark}.{end}") for end in (NEW, EARLIER))
+    scratch, earlier = scratch_path(folder, FOLDER), scratch_path(folder, EARLIER)
     try:
         scratch.mkdir(parents=True)
         for name, content in files.items():
@@ -52,19 +44,10 @@ def recover_folder(folder: Path) -> None:
     """
     # Without a right to write there, what is there can still be read.
     with suppress(OSError):
-        for leftover, host, pid in _leftovers(folder):
-            here = host == socket.gethostname()
-            if here and psutil.pid_exists(pid):
+        for leftover in leftovers(folder, FOLDER, EARLIER):
+            if leftover.is_here and leftover.in_use:
                 continue
-            if leftover.suffix == f".{EARLIER}" and not folder.exists():
-                leftover.rename(folder)
-            elif here:
-                shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _leftovers(folder: Path) -> Iterator[tuple[Path, str, int]]:
-    """Each temporary folder of `write_folder`, with the machine and the process that made it."""
-    name = re.compile(rf"\.{re.escape(folder.name)}\.(.+)-([0-9]{{1,9}})\.(?:{NEW}|{EARLIER})")
-    for found in sorted(folder.parent.iterdir()):
-        if match := name.fullmatch(found.name):
-            yield found, match[1], int(match[2])
+            if leftover.path.suffix == f".{EARLIER}" and not folder.exists():
+                leftover.path.rename(folder)
+            elif leftover.is_here:
+                shutil.rmtree(leftover.path, ignore_errors=True)

@@ -27,8 +27,7 @@ class Adapter(PromptSource):
     old_bloom: bool
 
     def bank(self) -> PromptBank:
-        parts = prompt_tensors(self.folder)
-        _expect_shapes(parts, self.config, self.folder)
+        parts = prompt_tensors(self.folder, _shapes(self.config))
         expect_finite(parts, self.folder)
         return _bank(parts, self.config, old_bloom=self.old_bloom)
 
@@ -122,15 +121,6 @@ def _shapes(config: AdapterConfig) -> dict[str, tuple[int, ...]]:
             "prefix_task_rows": (config.num_tasks, config.num_ranks, width),
         }
     return {"prompt_embeddings": (count, width)}
-
-
-def _expect_shapes(parts: Mapping[str, Tensor], config: AdapterConfig, folder: Path) -> None:
-    found, expected = {name: tuple(part.shape) for name, part in parts.items()}, _shapes(config)
-    if found != expected:
-        raise RunError(
-            f"{folder} holds tensors {found}, and its {CONFIG} describes {expected}; copy both files again "
-            "from one adapter."
-        )
 
 
 def _read_config(path: Path) -> AdapterConfig:

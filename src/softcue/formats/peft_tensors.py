@@ -6,14 +6,17 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from softcue.errors import RunError
-from softcue.formats.peft import WEIGHTS
+from softcue.formats.peft import CONFIG, WEIGHTS
 from softcue.formats.peft_encoders import encode
 from softcue.formats.tensor_file import expect_readable, read_header, read_tensors
+
+T = TypeVar("T")
 
 PICKLED_WEIGHTS = "adapter_model.bin"
 DTYPES = ("F64", "F32", "F16", "BF16")
@@ -27,30 +30,46 @@ _MODULE = re.compile(
 )
 
 
-def prompt_tensors(folder: Path) -> dict[str, Tensor]:
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def prompt_tensors(folder: Path, expected: Shapes) -> dict[str, Tensor]:
     """The prompt's tensors by PEFT's names, fp32, an encoder folded away; any others are not read.
 
     Raises:
-        RunError: no such file, a damaged one, or a pickle of more than tensors.
+        RunError: no such file, a damaged one, a pickle of more than tensors, or other shapes than those
+            `expected`; where the file itself tells the shapes, before its numbers are read.
     """
-    tensors = _read_tensors(folder)
-    saved = _named(_SAVED, tensors, folder)
-    module = _named(_MODULE, tensors, folder)
+    tensors = _read_tensors(folder, expected)
+    saved = {name: tensor.float() for name, tensor in _named(_SAVED, tensors, folder).items()}
+    module = {name: tensor.float() for name, tensor in _named(_MODULE, tensors, folder).items()}
     if "prompt_embeddings" not in saved and "embedding.weight" in module:
         try:
             saved["prompt_embeddings"] = encode(module["embedding.weight"], module)
         except (IndexError, KeyError, RuntimeError, ValueError) as error:
             raise RunError(f"{folder}: its prompt encoder cannot be run ({error}); copy it again.") from error
+    _expect_shapes({name: tuple(tensor.shape) for name, tensor in saved.items()}, expected, folder)
     return saved
 
 
-def _read_tensors(folder: Path) -> Mapping[str, Tensor]:
+def _expect_shapes(found: Shapes, expected: Shapes, folder: Path) -> None:
+    if found != expected:
+        raise RunError(
+            f"{folder} holds tensors {found}, and its {CONFIG} describes {expected}; copy both files again "
+            "from one adapter."
+        )
+
+
+def _read_tensors(folder: Path, expected: Shapes) -> Mapping[str, Tensor]:
     """The tensors of the prompt and its encoder, by their names in the file."""
     weights, pickled = folder / WEIGHTS, folder / PICKLED_WEIGHTS
     if weights.is_file():
         header = read_header(weights)
         wanted = _relevant(header.shapes)
         expect_readable({name: header.shapes[name] for name in wanted}, weights)
+        saved = _named(_SAVED, header.shapes, folder)
+        # A checkpoint of the whole model may lack the embeddings, which its encoder gives.
+        _expect_shapes(saved, {name: expected.get(name, ()) for name in saved}, folder)
         for name in wanted:
             if header.dtypes[name] not in DTYPES:
                 raise RunError(f"{weights}: {name} is stored as {header.dtypes[name]}, not {DTYPES}.")
@@ -86,7 +105,10 @@ def _is_compressed(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
-        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+        entries = archive.infolist()
+    # Entries may also share their bytes.
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    return not stored or sum(entry.file_size for entry in entries) > path.stat().st_size
 
 
 def _whole(name: str, tensor: Tensor, path: Path) -> Tensor:
@@ -101,12 +123,13 @@ def _relevant(names: Iterable[str]) -> list[str]:
     return [name for name in names if _SAVED.search(name) or _MODULE.search(name)]
 
 
-def _named(pattern: re.Pattern[str], tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+def _named(pattern: re.Pattern[str], values: Mapping[str, T], folder: Path) -> dict[str, T]:
+    """The values whose names the pattern matches, by PEFT's names."""
+    found: dict[str, T] = {}
+    for name, value in values.items():
         match = pattern.search(name)
         if match and match[1] in found:
             raise RunError(f"{folder} holds {match[1]} twice, once as {name!r}; give one adapter.")
         if match:
-            found[match[1]] = tensor.float()
+            found[match[1]] = value
     return found

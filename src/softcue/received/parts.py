@@ -41,6 +41,8 @@ CALIBRATORS: Mapping[str, Callable[..., Calibrator]] = {
     f"softcue.evaluation.calibration.{kind.__name__}": kind for kind in (Affine, Batch, Contextual, Threshold)
 }
 BASELINES = "softcue.baselines."
+NOT_YET_RECORDED = {"engine": "auto", "gradient_checkpointing": False}
+"""Settings of a backbone that records of softcue 0.1.0 lack."""
 ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
 MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
@@ -178,7 +180,8 @@ def _backbone(node: Node, *, cache: str) -> partial[Backbone]:
     way_out = "For a backbone of your own, load it and give it: softcue.load(folder, backbone=...)."
     # Where models are kept depends on this machine, not on the one that trained.
     here = {"cache_dir": cache} if "cache_dir" in node.values else {}
-    backbone = Node(values={**node.values, **here}, at=node.at).part(BACKBONES, way_out=way_out)
+    values = {**NOT_YET_RECORDED, **node.values, **here}
+    backbone = Node(values=values, at=node.at).part(BACKBONES, way_out=way_out)
     for name, value in backbone.keywords.items():
         expect_plain(value, f"{node.at}.{name}")
     return backbone

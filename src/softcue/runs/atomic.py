@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
+
+import psutil
 
 from softcue.errors import RunError
+
+FILE, FOLDER, EARLIER = "tmp", "new", "old"
 
 
 @contextmanager
@@ -17,9 +24,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     If the block raises, the temporary file is removed and an existing `path` is unchanged. An OSError
     (full disk, unwritable folder) becomes a RunError. A writer that raises another error for a full disk
-    should make its bytes first and pass them to `write_atomic`.
+    should make its bytes first and pass them to `write_atomic`. What a killed process left is removed.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    _remove_abandoned(path)
+    temporary = scratch_path(path, FILE)
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -45,3 +53,52 @@ def unwritable(path: Path, error: OSError) -> RunError:
         f"{path} cannot be written ({error.strerror or error}): free space there or choose another "
         "folder, for runs with paths.runs=/another/folder."
     )
+
+
+def scratch_path(path: Path, end: str) -> Path:
+    """A hidden path beside `path` that names this machine and process, for `leftovers`."""
+    mark = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{mark}.{end}")
+
+
+class Leftover(NamedTuple):
+    """A path that `scratch_path` made, and whether its process can still be using it.
+
+    That of a process on another machine always can; such a path is never removed.
+    """
+
+    path: Path
+    is_here: bool
+    in_use: bool
+
+
+def leftovers(path: Path, *ends: str) -> Iterator[Leftover]:
+    """All scratch paths beside `path` that were made for it."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(.+)-([0-9]{{1,9}})-[0-9a-f]{{8}}\.(?:{'|'.join(ends)})")
+    for found in sorted(path.parent.iterdir()):
+        if match := name.fullmatch(found.name):
+            is_here = match[1] == socket.gethostname()
+            yield Leftover(found, is_here, not is_here or _is_running(int(match[2]), found))
+
+
+def _is_running(pid: int, made: Path) -> bool:
+    """Whether the process that made a path runs: its number may have gone to a later process."""
+    try:
+        return bool(psutil.Process(pid).create_time() <= changed_at(made) + 1)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def changed_at(path: Path) -> float:
+    """When a file or folder was last written or renamed, in seconds since 1970."""
+    found = path.stat()
+    # Renaming a folder changes only the second.
+    return max(found.st_mtime, found.st_ctime)
+
+
+def _remove_abandoned(path: Path) -> None:
+    # A folder that cannot be listed or written is reported where the file itself is written.
+    with suppress(OSError):
+        for leftover in leftovers(path, FILE):
+            if not leftover.in_use:
+                leftover.path.unlink()

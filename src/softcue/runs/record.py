@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from softcue.errors import RunError
 
 SCHEMA_VERSION = 1
 
 Status = Literal["running", "complete", "failed", "pruned"]
+
+
+def _time_of_day(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError(f"{text!r} lacks its time zone")
+    return text
+
+
+Time = Annotated[str, AfterValidator(_time_of_day)]
+"""ISO 8601 with a time zone."""
 
 
 class _Strict:
@@ -134,8 +145,8 @@ class RunRecord(_Strict):
     dtype: str | None
     seed: int
     data_fingerprint: str
-    started_at: str
-    finished_at: str | None = None
+    started_at: Time
+    finished_at: Time | None = None
     error: Failure | None = None
     engine: str | None = None
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)

@@ -110,7 +110,7 @@ class RunFolder:
         record = self.record()
         if record is None or record.status != "complete":
             return False
-        scored = record.settings["predict_unlabelled"] or not record.num_rows.get("unlabelled")
+        scored = record.settings.get("predict_unlabelled") or not record.num_rows.get("unlabelled")
         return scored or not unlabelled
 
     def write_record(self, record: RunRecord) -> None:

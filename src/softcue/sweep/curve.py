@@ -21,17 +21,21 @@ class Point:
 
 
 def last_point(path: Path) -> Point:
-    """The last point of a curve, whose file may be missing or without a row yet."""
+    """The last point of a curve, whose file may be missing, damaged or without a row yet."""
     try:
-        with path.open("rb") as file:
-            header = file.readline()
-            first = file.tell()
-            start = max(first, file.seek(0, io.SEEK_END) - TAIL_BYTES)
-            file.seek(start)
-            # The last line may be incomplete, and the first may begin in the middle.
-            lines = file.read().rpartition(b"\n")[0].decode().splitlines()[start > first :]
-    except FileNotFoundError:
+        return _last_point(path)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return Point()
+
+
+def _last_point(path: Path) -> Point:
+    with path.open("rb") as file:
+        header = file.readline()
+        first = file.tell()
+        start = max(first, file.seek(0, io.SEEK_END) - TAIL_BYTES)
+        file.seek(start)
+        # The last line may be incomplete, and the first may begin in the middle.
+        lines = file.read().rpartition(b"\n")[0].decode().splitlines()[start > first :]
     rows = list(csv.DictReader([header.decode(), *lines]))
     if not rows:
         return Point()

@@ -113,9 +113,13 @@ class Runner:
         return self.folder.job(job.label, job.folders, unlabelled=job.predict_unlabelled)
 
     def _may_start(self, job: Job, before: JobState, attempts: int) -> bool:
-        """Whether a job can still become complete: an error that it recorded since `before` is final."""
+        """Whether a job can still become complete.
+
+        An error that it recorded since `before` is final, as is a record that cannot be read.
+        """
         state = self._state(job)
-        if state.state == "complete" or (state.has_ended and attempts > 0 and state != before):
+        is_new = state != before or any(run.problem is not None for run in state.runs)
+        if state.state == "complete" or (state.has_ended and attempts > 0 and is_new):
             return False
         return attempts < MAX_ATTEMPTS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from softcue.runs.atomic import unwritable, write_atomic
+from softcue.runs.sealed import set_aside
+
+log = logging.getLogger(__name__)
 
 CurveRow = dict[str, str]
 
@@ -66,12 +70,18 @@ class CurveLogger(_NamelessLogger):
             self._rewrite([*self._rows(), row])
 
     def _rows(self) -> list[CurveRow]:
-        """The file's rows, without a last one that was not written completely."""
+        """The file's rows; a damaged file is set aside with a warning and has none."""
         if not self.path.exists():
             return []
-        whole = self.path.read_text().rpartition("\n")[0]
-        rows = csv.DictReader(io.StringIO(whole))
-        return [{name: value for name, value in row.items() if value} for row in rows]
+        try:
+            return _curve_rows(self.path.read_bytes())
+        except (OSError, ValueError, csv.Error) as error:
+            aside = set_aside(self.path)
+            log.warning(
+                "%s is damaged (%s). It is now %s, and the curve starts again from here.",
+                *(self.path, error, aside.name),
+            )
+            return []
 
     def _rewrite(self, rows: list[CurveRow]) -> None:
         self._columns = sorted({name for row in rows for name in row})
@@ -95,6 +105,19 @@ class JointLogger(_NamelessLogger):
             if own:
                 for logger in loggers:
                     logger.log_metrics({**own, "epoch": metrics["epoch"]}, step=step)
+
+
+def _curve_rows(content: bytes) -> list[CurveRow]:
+    """The rows of a curve, without a last one that was not written completely; ValueError if damaged."""
+    whole = io.StringIO(content.rpartition(b"\n")[0].decode())
+    columns, *rows = csv.reader(whole, strict=True) if whole.getvalue() else [[]]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise ValueError(f"line {number} has {len(row)} cells where the header has {len(columns)}")
+        for cell in filter(None, row):
+            float(cell)
+        int(row[columns.index("step")])
+    return [{name: value for name, value in zip(columns, row, strict=True) if value} for row in rows]
 
 
 def _lines(rows: list[CurveRow], columns: list[str]) -> str:

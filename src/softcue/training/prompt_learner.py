@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, cast
 
-import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -27,6 +26,7 @@ from softcue.formats.prompt_file import bank_to_bytes, load_bank
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
+from softcue.training.checkpoints import read_checkpoint
 from softcue.training.joint_data import JointData
 from softcue.training.learner import Fitted, Learner
 from softcue.training.loggers import JointLogger
@@ -172,7 +172,7 @@ def _end_of_training(trainer: Trainer, module: PromptModule) -> Training:
     state, best = last_state(trainer), _best_checkpoint(trainer)
     best_step = None
     if best is not None:
-        checkpoint = torch.load(best.best_model_path, weights_only=True, map_location=module.device)
+        checkpoint = read_checkpoint(Path(best.best_model_path), map_location=module.device)
         module.load_state_dict(checkpoint["state_dict"])
         best_step = int(checkpoint["global_step"])
     return Training(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from softcue.runs.atomic import atomic_path
+from softcue.errors import RunError
+from softcue.runs.sealed import read_sealed, set_aside
+from softcue.training.checkpoints import read_checkpoint
+from softcue.training.process import is_first_process
 from softcue.training.randomness import generators, set_generators
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class LastState(Checkpoint):
         elif batch_idx % trainer.accumulate_grad_batches == 0:  # otherwise gradients would be lost
             due = trainer.strategy.broadcast(time.monotonic() - self._saved_at >= self.every_s)
             if due:
-                save_state(trainer, self.path)
+                trainer.save_checkpoint(self.path)
                 self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,39 +84,34 @@ def last_state(trainer: Trainer) -> LastState | None:
 
 
 def resumable(checkpoint: Path, run_ids: Sequence[str]) -> Path | None:
-    """The checkpoint to resume from, or None, with a warning, if it is unreadable or another run's.
+    """The checkpoint to resume from, or None if there is none or it is of no use.
 
-    `run_ids` are the runs that train together.
+    One that is damaged or another run's is set aside with a warning. `run_ids` are the runs that train
+    together.
     """
     if not checkpoint.exists():
         return None
     try:
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        saved = state["members"]["run_ids"]
-    except (OSError, RuntimeError, EOFError, UnpicklingError, KeyError) as error:
-        log.warning("%s cannot be read (%s): training starts from the beginning", checkpoint, error)
-        return None
-    if saved != list(run_ids):
-        log.warning(
-            "%s is the state of other runs (%s): training starts from the beginning",
-            *(checkpoint, ", ".join(saved)),
-        )
+        state = read_checkpoint(checkpoint)
+        _expect_runs(state, run_ids, checkpoint)
+        _expect_best(state)
+    except (RunError, KeyError, RuntimeError, UnpicklingError) as error:
+        if is_first_process():
+            aside = set_aside(checkpoint)
+            log.warning("%s. It is now %s, and training starts from the beginning.", error, aside.name)
         return None
     log.info("resuming after step %d, from %s", state["global_step"], checkpoint)
     return checkpoint
 
 
-def save_state(trainer: Trainer, path: Path) -> None:
-    """Write the trainer's state as a whole file that replaces an earlier one; only rank 0 writes.
+def _expect_runs(state: Mapping[str, Any], run_ids: Sequence[str], checkpoint: Path) -> None:
+    saved = state["members"]["run_ids"]
+    if saved != list(run_ids):
+        raise RunError(f"{checkpoint} is the state of other runs ({', '.join(saved)})")
 
-    Lightning itself moves the file from a temporary folder, which between two disks is a copy that can be
-    interrupted.
 
-    Raises:
-        RunError: the file cannot be written.
-    """
-    if trainer.is_global_zero:
-        with atomic_path(path) as temporary:
-            trainer.save_checkpoint(temporary)
-    else:
-        trainer.save_checkpoint(path)
+def _expect_best(state: Mapping[str, Any]) -> None:
+    """Read the best checkpoint so far, which such a state refers to."""
+    for callback in state["callbacks"].values():
+        if best := callback.get("best_model_path"):
+            read_sealed(Path(best))
