@@ -54,7 +54,7 @@ MISTAKES = {
     ),
     "a hub that cannot be reached": (
         ["backbone=bloomz_560m"],
-        r"the model hub cannot be reached for bigscience/bloomz-560m .* backbone=smollm2_135m",
+        r"backbone\.repo=bigscience/bloomz-560m: .* HF_HUB_OFFLINE is set\. .* backbone=smollm2_135m",
     ),
 }
 

@@ -13,13 +13,6 @@ from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
 from pydantic import Field
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -27,10 +20,9 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from softcue.backbone.base import Backbone
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.backbone.engine import EngineSetting, make_backbone
+from softcue.backbone.hub_model import model_folder
 from softcue.errors import BackboneError
 from softcue.runs.contents import content_digest
-
-HUB_TIMEOUT_S = 10.0
 
 Dtype = Literal["float32", "bfloat16", "auto"]
 Repo = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$")]
@@ -77,20 +69,13 @@ def from_hub(
     revision: Revision,
 ) -> Backbone:
     """A model from the hub, or its copy in the local hub cache."""
+    folder = model_folder(repo, revision)
     try:
-        in_cache = isinstance(try_to_load_from_cache(repo, "config.json", revision=revision), str)
-    except HFValidationError as error:
-        raise BackboneError(f"backbone.repo={repo} is no repository's name: {error}") from error
-    if not in_cache:
-        _expect_hub(repo, revision)
-    return _load(
-        repo,
-        name=name,
-        dtype=dtype,
-        engine=engine,
-        checkpointing=gradient_checkpointing,
-        revision=revision,
-    )
+        return _load(str(folder), name=name, dtype=dtype, engine=engine, checkpointing=gradient_checkpointing)
+    except BackboneError as error:
+        raise BackboneError(
+            f"{repo} from the hub: {error} If the files are damaged, delete {folder} to fetch them again."
+        ) from error
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
@@ -117,15 +102,14 @@ def _load(
     dtype: str,
     engine: str,
     checkpointing: bool,
-    revision: str = "main",
     digest: str | None = None,
 ) -> Backbone:
-    """The model of a folder or repository; one is kept, so that prompts for the same model share it.
+    """The model of a folder; one is kept, so that prompts for the same model share it.
 
     `digest` is that of the folder's content, so that a changed folder is loaded again.
     """
-    model = _read_model(source, revision=revision, dtype=resolve_dtype(dtype))
-    tokenizer = _read_tokenizer(source, revision=revision)
+    model = _read_model(source, dtype=resolve_dtype(dtype))
+    tokenizer = _read_tokenizer(source)
     lm = make_backbone(model, tokenizer, name=name, engine=engine)
     if checkpointing:
         lm.checkpoint_gradients()
@@ -133,15 +117,14 @@ def _load(
     return lm
 
 
-def _read_model(source: str, *, revision: str, dtype: torch.dtype) -> PreTrainedModel:
+def _read_model(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
     """The model, by transformers' own classes alone."""
     try:
-        adapter = find_adapter_config_file(source, revision=revision)
+        adapter = find_adapter_config_file(source)
         loaded = None
         if adapter is None:
             loaded = AutoModelForCausalLM.from_pretrained(
                 source,
-                revision=revision,
                 dtype=dtype,
                 trust_remote_code=False,
                 weights_only=True,
@@ -173,10 +156,10 @@ def _read_model(source: str, *, revision: str, dtype: torch.dtype) -> PreTrained
     return model
 
 
-def _read_tokenizer(source: str, *, revision: str) -> PreTrainedTokenizerFast:
+def _read_tokenizer(source: str) -> PreTrainedTokenizerFast:
     """The tokenizer, by transformers' own classes alone."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except ImportError as error:
         raise _needs_package(source, error) from error
     except Exception as error:  # whatever a tokenizer raises without its files
@@ -205,15 +188,3 @@ def _no_tokenizer(source: str) -> BackboneError:
 
 def _first_line(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), "no message")
-
-
-def _expect_hub(repo: str, revision: str) -> None:
-    """Send one request, so that a machine without the hub fails at once."""
-    try:
-        HfApi().model_info(repo, revision=revision, timeout=HUB_TIMEOUT_S)
-    except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        raise BackboneError(
-            f"the model hub cannot be reached for {repo} ({type(error).__name__}); run what is embedded, "
-            "backbone=smollm2_135m data=airline_complaints (experiment=quickstart is both), or give a "
-            "downloaded copy with backbone=local backbone.path=FOLDER."
-        ) from error
