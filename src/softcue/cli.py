@@ -1,11 +1,13 @@
-"""How an entry point ends on a user's mistake: one line on stderr and exit code 1."""
+"""How entry points write to the terminal, and end on an error: one line on stderr and exit code 1."""
 
 from __future__ import annotations
 
+import logging
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
@@ -13,38 +15,54 @@ from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from softcue.errors import SoftcueError, printable
+from softcue.errors import SoftcueError, logs_of, printable
 
 T = TypeVar("T")
 
 
 def run_app(task: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
-    """Decorate a Hydra task so that a SoftcueError is printed as one line; goes under `@hydra.main`.
+    """Decorate a Hydra task so that an error is printed as one line; goes under `@hydra.main`.
 
     A single run then exits with code 1. In a multirun the other jobs continue, and the sweep lists
-    the failed ones at its end. Any other exception is a bug and keeps its stack trace.
+    the failed ones at its end. An exception that is none of ours is a bug: the line says so and where its
+    stack is, which is printed here only if no log has it.
     """
 
     @wraps(task)
     def reporting(settings: DictConfig) -> T:
         try:
             return task(settings)
-        except (SoftcueError, MissingMandatoryValue) as error:
+        except Exception as error:
+            if not _is_ours(error) and not logs_of(error):
+                say(traceback.format_exc().rstrip(), to=sys.stderr)
+            ended = print_error(error)
             if HydraConfig.get().mode is RunMode.MULTIRUN:
-                print(_line(error), file=sys.stderr, flush=True)
                 raise CompactHydraException(_line(error)) from error
             # SystemExit is the only exception that Hydra passes through a job without a message of its own.
-            raise print_error(error) from error
+            raise ended from error
 
     return reporting
 
 
-def print_error(error: SoftcueError | MissingMandatoryValue) -> SystemExit:
+def print_error(error: Exception) -> SystemExit:
     """Print an error as one line on stderr; return the SystemExit to raise."""
-    print(_line(error), file=sys.stderr, flush=True)
+    say(_line(error), to=sys.stderr)
     return SystemExit(1)
+
+
+def say(text: str, *, to: TextIO | None = None) -> None:
+    """Print text, on stdout by default, with control characters of data written out."""
+    print("\n".join(map(printable, text.split("\n"))), file=to or sys.stdout, flush=True)
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records with control characters of data written out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Each line of the record, its stack included."""
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 class LeanReturns(Callback):
@@ -54,7 +72,18 @@ class LeanReturns(Callback):
         job_return.cfg = job_return.hydra_cfg = None
 
 
-def _line(error: SoftcueError | MissingMandatoryValue) -> str:
+def _is_ours(error: Exception) -> bool:
+    return isinstance(error, (SoftcueError, OmegaConfBaseException))
+
+
+def _line(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"error: {error.full_key} has no default; give it as {error.full_key}=..."
-    return f"error: {printable(' '.join(str(error).split()))}"
+    text = " ".join(str(error).split())
+    if _is_ours(error):
+        return f"error: {text}"
+    stack = f"in {', '.join(logs_of(error))}" if logs_of(error) else "above"
+    return (
+        f"error: {type(error).__name__}: {text} - this is a bug in softcue, not a mistake of yours: please "
+        f"report it with the stack, which is {stack}."
+    )

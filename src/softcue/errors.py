@@ -53,3 +53,17 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def note_log(error: BaseException, log: object) -> None:
+    """Note on an exception that this log has its stack."""
+    vars(error).setdefault(_LOGS, []).append(str(log))
+
+
+def logs_of(error: BaseException) -> list[str]:
+    """The logs that have the exception's stack."""
+    logs: list[str] = vars(error).get(_LOGS, [])
+    return logs
+
+
+_LOGS = "softcue_logs"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from softcue.backbone import embedded
 from softcue.backbone.base import Backbone
@@ -183,6 +184,37 @@ def test_what_an_interrupted_process_left_is_removed_by_the_next(tmp_path: Path)
     with pytest.raises(BackboneError):
         load_folder(broken)
     assert not leftover.exists()
+
+
+FULL = {
+    "the system": OSError(28, "No space left on device"),
+    "safetensors": SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    ),
+}
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_a_full_disk_while_dequantising_is_named_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FULL[full]
+
+    gguf, cache = tmp_path / "model.gguf", tmp_path / "cache"
+    gguf.write_bytes(b"GGUF")
+    monkeypatch.setattr(embedded.AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(BackboneError, match=r"cannot be kept in .* \(.*No space left .* SOFTCUE_CACHE"):
+        dequantised(gguf, cache)
+    assert [path for path in (cache / "backbones").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_cache_that_cannot_be_written_is_named_unless_the_model_is_in_it(tmp_path: Path) -> None:
+    gguf, cache = tmp_path / "model.gguf", tmp_path / "cache"
+    gguf.write_bytes(b"GGUF")
+    cache.touch()
+    with pytest.raises(BackboneError, match=rf"cannot be kept in {cache}/backbones \(Not a directory\)"):
+        dequantised(gguf, cache)
 
 
 def test_a_truncated_copy_of_the_embedded_model_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from softcue.errors import BackboneError
@@ -45,11 +46,21 @@ def dequantised(gguf: Path, cache_dir: Path) -> Path:
     target = cache_dir / "backbones" / f"{gguf.stem}-{digest[:12]}"
     if target.is_dir():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if not target.is_dir():
-            _convert(gguf, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{target}.lock"):
+            if not target.is_dir():
+                _convert(gguf, target)
+    except OSError as error:
+        raise _no_room(target.parent, error.strerror or str(error)) from error
     return target
+
+
+def _no_room(folder: Path, reason: str) -> BackboneError:
+    return BackboneError(
+        f"the dequantised model cannot be kept in {folder} ({reason}): free space there, or name another "
+        "cache in SOFTCUE_CACHE, or with paths.cache=/another/folder."
+    )
 
 
 def _convert(gguf: Path, target: Path) -> None:
@@ -70,7 +81,13 @@ def _convert(gguf: Path, target: Path) -> None:
         tokenizer.save_pretrained(made)
         made.rename(target)
     except Exception as error:
+        # transformers raises one without a number for a file that it cannot read.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         first_line = (str(error).splitlines() or ["no message"])[0]
+        # safetensors has errors of its own for a disk.
+        if isinstance(error, SafetensorError) and "I/O error" in first_line:
+            raise _no_room(target.parent, first_line) from error
         raise BackboneError(
             f"{gguf} cannot be read as a GGUF model ({type(error).__name__}: {first_line}); "
             "install or download the file again."

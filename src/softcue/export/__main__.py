@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from softcue.cli import run_app
+from softcue.cli import run_app, say
 from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
 
@@ -31,10 +30,10 @@ def main(settings: DictConfig) -> None:
     files = peft_files(load_all(settings.run, task=settings.task), name=output.name)
     listing = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in files.items())
     if settings.dry:
-        sys.stdout.write(f"{output} would hold {listing}\n")
+        say(f"{output} would hold {listing}")
         return
     write_folder(output, files)
-    sys.stdout.write(f"{output} holds {listing}\n")
+    say(f"{output} holds {listing}")
 
 
 if __name__ == "__main__":

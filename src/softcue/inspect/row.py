@@ -15,6 +15,7 @@ from softcue.backbone.stream_lm import StreamLM
 from softcue.contracts import Batch, PromptBank, SoftPrompt
 from softcue.data.encode import Kind
 from softcue.data.run_data import RunData
+from softcue.errors import printable
 
 RowKind = Kind | Literal["pad", "label"]
 Run = Literal["not run", "shared prefix", "static context", "tail", "own forward"]
@@ -86,10 +87,10 @@ def render(tokens: list[Token], layout: str) -> Group:
     """The row in colour, what the colours mean, and a line for each token."""
     row = Text()
     for token in tokens:
-        row.append(token.text, style=_style(token))
+        row.append("\n".join(map(printable, token.text.split("\n"))), style=_style(token))
         if token.kind in ("virtual", "pad"):
             row.append(" ")
-    table = Table("place", "id", "token", "what it is", "how it runs", title=f"layout {layout!r}")
+    table = Table("place", "id", "token", "what it is", "how it runs", title=Text(f"layout {layout!r}"))
     for place, token in enumerate(tokens):
         table.add_row(
             str(place), str(token.id), Text(repr(token.text)), token.kind, token.run, style=_style(token)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from softcue.cli import say
 from softcue.data.rows import Columns, TableReader, TableRow, text_of
 from softcue.data.tables import open_table
 from softcue.errors import ConfigError, DataError, RunError, printable
@@ -50,7 +51,7 @@ def predict_table(settings: PredictSettings) -> None:
                 raise
             progress, reader = None, stack.enter_context(_input(settings))
         if settings.dry:
-            print(_plan(settings, schema, progress), file=sys.stderr)
+            say(_plan(settings, schema, progress), to=sys.stderr)
             return
         if partial and not (progress and partial.is_renamed):
             stack.enter_context(partial.opened(job, progress, reader.position))
@@ -58,7 +59,7 @@ def predict_table(settings: PredictSettings) -> None:
         if partial:
             partial.finish()
     counts = f"{reader.num_rows - num_skipped} rows predicted, {num_skipped} skipped"
-    print(printable(f"{'stdout' if partial is None else settings.output}: {counts}"), file=sys.stderr)
+    say(f"{'stdout' if partial is None else settings.output}: {counts}", to=sys.stderr)
 
 
 def _predict(
@@ -131,6 +132,9 @@ def predict_rows(
 
 
 def _write_stdout(content: bytes) -> None:
+    if sys.stdout.isatty():
+        say(content.decode(errors="replace").removesuffix("\n"))
+        return
     sys.stdout.buffer.write(content)
     sys.stdout.buffer.flush()
 
@@ -193,4 +197,4 @@ def _plan(settings: PredictSettings, schema: OutputSchema, progress: Progress | 
         f"output: {settings.output}, columns {', '.join(schema.output_columns)}",
         f"rows done before: {progress.read.rows if progress else 0}",
     )
-    return "\n".join(map(printable, lines))
+    return "\n".join(lines)

@@ -49,6 +49,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 def unwritable(path: Path, error: OSError) -> RunError:
     """The error for a path that cannot be written."""
+    if isinstance(error, FileNotFoundError):
+        return RunError(
+            f"{path} cannot be written: its folder is gone. Start the command again; it makes the folder."
+        )
     return RunError(
         f"{path} cannot be written ({error.strerror or error}): free space there or choose another "
         "folder, for runs with paths.runs=/another/folder."

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from softcue.cli import say
 from softcue.errors import ConfigError
 from softcue.runs.metrics import Metric, Statistic, part_and_metric, statistic
 from softcue.sweep.runner import Runner
@@ -73,7 +74,7 @@ def run_budget(runner: Runner, budget: Budget, arguments: Sequence[str]) -> list
     )
     if runner.dry:
         count = len(budget.spaces) * len(budget.refits)
-        print(f"then {count} more jobs: each method's best trial, refitted {len(budget.refits)} times")
+        say(f"then {count} more jobs: each method's best trial, refitted {len(budget.refits)} times")
         return jobs
     trials = [
         Trial(method=method, overrides=point, score=mean_score(folds, part, metric))

@@ -16,6 +16,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from softcue.cli import say
 from softcue.errors import SoftcueError
 from softcue.sweep.jobs import Job, Jobs
 from softcue.sweep.plan import PLAN, Plan, PlannedJob, write_plan
@@ -79,9 +80,7 @@ class Runner:
         self.jobs.validate(pending)
         if self.dry:
             print_table(jobs_table(before, root=self.root))
-        print(
-            f"{len(jobs) - len(pending)} of {len(jobs)} jobs are complete{self._estimate(before)}", flush=True
-        )
+        say(f"{len(jobs) - len(pending)} of {len(jobs)} jobs are complete{self._estimate(before)}")
         if self.dry or not pending:
             return before
         self._write_plan(jobs)
@@ -92,7 +91,7 @@ class Runner:
                 attempts.update(job.number for job in batch)
                 self._launch(batch)
             if not free:
-                print(f"waiting for {len(pending)} jobs that other processes run", flush=True)
+                say(f"waiting for {len(pending)} jobs that other processes run")
                 time.sleep(POLL_S)
             pending = [
                 job for job in pending if self._may_start(job, before[job.number], attempts[job.number])
@@ -144,11 +143,11 @@ class Runner:
 
     def _launch(self, jobs: Sequence[Job]) -> None:
         if len(jobs) == 1:
-            print(f"job {jobs[0].number}: {jobs[0].label}", flush=True)
+            say(f"job {jobs[0].number}: {jobs[0].label}")
         try:
             self.launcher.launch([job.overrides for job in jobs], jobs[0].number)
         except Exception as error:  # noqa: BLE001 - any launcher's library; the records hold what was done
-            print(f"the launcher failed: {type(error).__name__}: {error}", flush=True)
+            say(f"the launcher failed: {type(error).__name__}: {error}")
 
     def _write_plan(self, jobs: Sequence[Job]) -> None:
         """Write the jobs so far to `sweep.json`, for the live view."""

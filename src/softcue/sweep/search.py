@@ -11,6 +11,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from softcue.cli import say
 from softcue.errors import ConfigError, SoftcueError
 from softcue.runs.metrics import Metric, part_and_metric
 from softcue.sweep.runner import Runner
@@ -51,7 +52,7 @@ def run_search(
         )
     part, declared = part_and_metric(metric)
     if runner.dry:
-        print(f"would search {num_trials} trials over {', '.join(space)}, by {metric}")
+        say(f"would search {num_trials} trials over {', '.join(space)}, by {metric}")
         return optuna.create_study()
     journal = runner.root / "study.journal"
     study = open_study(journal, metric=declared, pruner=pruner)

@@ -20,7 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from softcue.errors import ConfigError
+from softcue.errors import ConfigError, printable
 from softcue.runs.atomic import write_atomic
 from softcue.tables.table import CONTROLS, Column, Table
 
@@ -145,9 +145,11 @@ def write_tables(
     """Write tables to the file `output`, or to standard output if it is None."""
     if form == "csv":
         # A CSV file has no room for a sentence.
-        sys.stderr.writelines(f"{note}\n" for note in notes)
+        sys.stderr.writelines(f"{printable(note)}\n" for note in notes)
     text = RENDERERS[form](tables, notes, shutil.get_terminal_size((120, 24)).columns)
     if output is None:
-        sys.stdout.write(text)
+        # The other formats are written for a terminal; CSV only meets one if it is not redirected.
+        lines = text.split("\n")
+        sys.stdout.write("\n".join(map(printable, lines)) if sys.stdout.isatty() else text)
     else:
         write_atomic(Path(output), text)

@@ -11,7 +11,8 @@ from typing import Self
 import torch
 from omegaconf import OmegaConf
 
-from softcue.errors import PrunedError, RunError, SoftcueError, TrainingError
+from softcue.cli import PrintableFormatter
+from softcue.errors import PrunedError, RunError, SoftcueError, TrainingError, note_log
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.memory import PeakMemory
 from softcue.runs.record import Training
@@ -40,7 +41,7 @@ class Session:
         folder = self.run.folder
         folder.create()
         self.log_file = logging.FileHandler(folder.log_path)
-        self.log_file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        self.log_file.setFormatter(PrintableFormatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(self.log_file)
         earlier = folder.record()
         self.threads = torch.get_num_threads()
@@ -106,10 +107,17 @@ class Session:
             log.info("%s is pruned: %s", path, failure)
             self.recorder.end("pruned", memory=memory)
         elif isinstance(failure, Exception):
-            # A user's mistake is one line in the log; any other exception keeps its stack trace there.
-            trace = None if isinstance(failure, SoftcueError) else failure
-            log.error("%s failed: %s", path, failure, exc_info=trace)
+            log.error("%s failed: %s", path, failure)
+            if not isinstance(failure, SoftcueError):
+                # The stack of a bug is in this file alone, and not on the terminal too.
+                self.log_file.handle(_stack(failure))
+                note_log(failure, self.run.folder.log_path)
             self.recorder.end("failed", memory=memory, error=failure)
+
+
+def _stack(error: Exception) -> logging.LogRecord:
+    trace = (type(error), error, error.__traceback__)
+    return log.makeRecord(log.name, logging.ERROR, __file__, 0, "the stack of this error:", (), trace)
 
 
 def add_unlabelled(run: Run, learner: Learner, scoring: Scoring) -> None:
