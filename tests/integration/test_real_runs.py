@@ -103,7 +103,8 @@ def expect_identical_reload(settings: DictConfig) -> None:
     bank, metadata = load_bank(folder.prompt_path)
     (task,) = data.tasks.values()
     again = predict(lm, bank, cast(Iterable[Batch], task.eval_dataloader("test")), SUM)
-    assert again.columns(task.task.classes, data.ids("test")) == saved.to_dict(orient="list")
+    columns = again.columns(task.task.classes, ids=data.ids("test"), texts=task.texts("test"))
+    assert columns == saved.to_dict(orient="list")
     assert metadata["layout"] == settings.prompt.layout
     assert metadata["backbone"] == settings.backbone.name
 

@@ -51,11 +51,14 @@ class Predictions:
         metrics.update(self.probability_BC, self.target_B, self.nll_B, self.num_tokens_B)
         return metrics.compute()
 
-    def columns(self, classes: tuple[str, ...], ids: list[str]) -> dict[str, list[object]]:
-        """The columns of a table of these rows: id, label, prediction, nll, a probability for each class."""
+    def columns(
+        self, classes: tuple[str, ...], *, ids: Sequence[str], texts: Sequence[str]
+    ) -> dict[str, list[object]]:
+        """The columns of a table of these rows: id, text, label, prediction, nll, each class's probability."""
         labels = [classes[index] if index >= 0 else None for index in self.target_B.tolist()]
         table: dict[str, list[object]] = {
             "id": [ids[row] for row in self.row_B.tolist()],
+            "text": [texts[row] for row in self.row_B.tolist()],
             "label": list(labels),
             "predicted": [classes[index] for index in self.predicted_B.tolist()],
             "nll": self.nll_B.tolist(),

@@ -59,7 +59,7 @@ def evaluate(
                 if calibration := calibrations.get(f"{name}{suffix}"):
                     rows = rows.calibrated(calibration)
                 file_name = f"{part}{suffix}" if len(predicts) == 1 else f"{part}{suffix}_{name}"
-                columns = rows.columns(task.task.classes, task.ids(part))
+                columns = rows.columns(task.task.classes, ids=task.ids(part), texts=task.texts(part))
                 folder.write_predictions(part=file_name, columns=columns)
                 if part != "unlabelled":
                     by_task[name] = rows.metrics(task.task.classes, learner.own_metrics)
