@@ -122,16 +122,6 @@ def test_a_mistake_is_one_line_and_exit_code_1(
     assert line.startswith(message)
 
 
-def test_without_matplotlib_the_error_names_the_extra(
-    inspect: Inspect, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "softcue.inspect.plot", raising=False)
-    with pytest.raises(SystemExit):
-        inspect("run=x", "plot=picture.png")
-    assert "pip install 'softcue[plots]'" in capsys.readouterr().err
-
-
 def test_help_teaches_by_three_examples(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "softcue.inspect", "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

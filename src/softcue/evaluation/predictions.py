@@ -54,7 +54,7 @@ class Predictions:
     def columns(
         self, classes: tuple[str, ...], *, ids: Sequence[str], texts: Sequence[str]
     ) -> dict[str, list[object]]:
-        """The columns of a table of these rows: id, text, label, prediction, nll, each class's probability."""
+        """A table's columns: id, text, label, prediction, nll, a probability for each class."""
         labels = [classes[index] if index >= 0 else None for index in self.target_B.tolist()]
         table: dict[str, list[object]] = {
             "id": [ids[row] for row in self.row_B.tolist()],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import hydra
@@ -27,12 +26,13 @@ def main(settings: DictConfig) -> None:
     from softcue.inspect.tables import full_table, tables
     from softcue.trained import load
 
-    draw = None if settings.plot is None else _painter()
     prompt = load(settings.run, task=settings.task)
     reading = read(prompt, prompt=settings.prompt, num_nearest=settings.nearest, num_rows=settings.rows)
     shown = [full_table(reading)] if settings.format == "csv" else tables(reading)
     write_tables(shown, form=settings.format, output=settings.output, notes=reading.notes)
-    if draw is not None:
+    if settings.plot is not None:
+        from softcue.inspect.plot import draw
+
         path = Path(settings.plot)
         write_atomic(path, draw(reading, form=path.suffix[1:]))
 
@@ -44,16 +44,6 @@ def _check(settings: DictConfig) -> None:
             raise ConfigError(f"{name} is {settings[name]}; give a whole number from 1 up.")
     if settings.plot is not None and Path(settings.plot).suffix[1:] not in PICTURES:
         raise ConfigError(f"plot is {settings.plot!r}; end its name in .png or .svg.")
-
-
-def _painter() -> Callable[..., bytes]:
-    try:
-        from softcue.inspect.plot import draw
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "plot needs matplotlib, which is not installed: pip install 'softcue[plots]', or plot=null."
-        ) from error
-    return draw
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A reading as one picture, with matplotlib (the extra `plots`).
+"""A reading as one picture, with matplotlib.
 
 L layers, P virtual tokens.
 """

@@ -1,0 +1,151 @@
+"""The page as text: complete, escaped, without anything from elsewhere, and small."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from softcue.report.model import Caution, Claim, Comparison
+from softcue.report.page.examples import example_data
+from softcue.report.page.render import page, script_json
+from tests.report.comparisons import make_comparison, make_rows, make_task
+
+HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.fixture(scope="module")
+def hostile() -> tuple[Comparison, str]:
+    """A comparison in which every text that can come from elsewhere is markup, and its page."""
+    task = make_task(
+        [(HOSTILE, {HOSTILE: HOSTILE}), ("tfidf", {HOSTILE: "b"})],
+        seeds=2,
+        task=HOSTILE,
+        rows=make_rows(20, classes=(HOSTILE, "no complaint"), first_text=HOSTILE),
+    )
+    task = replace(
+        task,
+        claims=(Claim(text=HOSTILE, metric="macro_f1", cells=(), kind="ahead"),),
+        cautions=(Caution(kind=HOSTILE, text=HOSTILE),),
+    )
+    comparison = replace(make_comparison(task), notes=(HOSTILE,), sources=(HOSTILE,))
+    return comparison, page(comparison)
+
+
+def test_no_text_of_a_record_becomes_markup(hostile: tuple[Comparison, str]) -> None:
+    elements = Elements(hostile[1]).found
+    assert [tag for tag, _ in elements if tag in ("img", "iframe", "object", "embed", "base", "form")] == []
+    assert [attributes.get("type") for tag, attributes in elements if tag == "script"] == [
+        "application/json",
+        None,
+    ]
+    assert [name for _, attributes in elements for name in attributes if name.startswith("on")] == []
+
+
+def test_a_page_names_nothing_outside_itself(hostile: tuple[Comparison, str]) -> None:
+    addresses = [
+        value
+        for tag, attributes in Elements(hostile[1]).found
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action", "data") and value is not None
+    ]
+    assert [address for address in addresses if not address.startswith(("#", "data:,"))] == []
+
+
+def test_the_policy_allows_this_pages_script_alone(hostile: tuple[Comparison, str]) -> None:
+    import hashlib
+
+    policy = next(
+        attributes["content"]
+        for tag, attributes in Elements(hostile[1]).found
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    (script,) = re.findall(r"<script>(.*?)</script>", hostile[1], flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; ")
+    assert f"script-src 'sha256-{digest}'; " in policy
+
+
+def test_the_same_comparison_gives_the_same_page(hostile: tuple[Comparison, str]) -> None:
+    assert page(hostile[0]) == hostile[1]
+
+
+def test_script_json_reads_back_and_cannot_end_its_element() -> None:
+    value = {"text": f"{HOSTILE} <!-- \u2028 \ud83d\ude00"}
+    assert "<" not in script_json(value)
+    assert json.loads(script_json(value)) == value
+
+
+def decoded(text: str, *shape: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(base64.b64decode(text), dtype=np.uint8).reshape(shape)
+
+
+def test_examples_hold_each_runs_prediction_and_each_cells_mean_probabilities() -> None:
+    rows = make_rows(30, classes=("a", "b", "c"))
+    task = make_task([("prompt_tuning", {})], seeds=2, rows=rows)
+    data = example_data(task)
+    assert data is not None
+    (cell,) = data["cells"]
+    of_runs = [run.predictions for run in task.cells[0].runs if run.predictions]
+    runs = decoded(cell["runs"], 2, 30, 2)
+    assert runs[:, :, 0].tolist() == [one.predicted_B.tolist() for one in of_runs]
+    assert runs[:, :, 1] / 255 == pytest.approx(np.stack([one.confidence_B for one in of_runs]), abs=0.002)
+    top = decoded(cell["top"], 30, 3, 2)
+    mean = np.mean([one.probability_BC for one in of_runs], axis=0)
+    assert np.take_along_axis(mean, top[:, :, 0].astype(int), axis=1) == pytest.approx(
+        top[:, :, 1] / 255, abs=0.002
+    )
+    assert (np.diff(top[:, :, 1].astype(int), axis=1) <= 0).all()
+
+
+def test_a_row_that_a_run_did_not_predict_is_marked_as_absent() -> None:
+    task = make_task([("prompt_tuning", {})], seeds=1, rows=make_rows(5))
+    (cell,) = task.cells
+    whole = cell.runs[0].predictions
+    assert whole is not None
+    part = replace(
+        whole,
+        row_B=whole.row_B[1:],
+        predicted_B=whole.predicted_B[1:],
+        probability_BC=whole.probability_BC[1:],
+        nll_B=whole.nll_B[1:],
+    )
+    cells = (replace(cell, runs=(replace(cell.runs[0], predictions=part),)),)
+    data = example_data(replace(task, cells=cells))
+    assert data is not None
+    assert decoded(data["cells"][0]["runs"], 5, 2)[:, 0].tolist().index(255) == 0
+    assert decoded(data["cells"][0]["top"], 5, 2, 2)[0, :, 0].tolist() == [255, 255]
+
+
+def test_a_prediction_takes_less_than_four_bytes() -> None:
+    grid = [("p_tuning", {"prompt.learning_rate": str(rate)}) for rate in range(4)]
+    data = example_data(make_task(grid, seeds=5, rows=make_rows(200)))
+    assert data is not None
+    assert len(script_json(data["cells"])) / (4 * 5 * 200) < 4
+
+
+def test_without_stored_predictions_there_are_no_examples() -> None:
+    task = make_task(seeds=1)
+    cells = tuple(
+        replace(cell, runs=tuple(replace(run, predictions=None) for run in cell.runs)) for cell in task.cells
+    )
+    assert example_data(replace(task, cells=cells, rows=None)) is None
