@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import datasets
 
@@ -16,6 +18,7 @@ from softcue.data.rows import TableRow, text_of
 from softcue.data.tables import LoadedTable
 from softcue.data.task import Task
 from softcue.errors import DataError, listed
+from softcue.runs.contents import content_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,38 @@ class Source(Protocol):
 
     def load(self, task: Task) -> Pool:
         """All rows of the task; raises a DataError or TemplateError for rows that cannot be used."""
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source whose rows are determined by its settings and by the content of files."""
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that `load` reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    key: str
+    source: Source = field(compare=False)
+    task: Task = field(compare=False)
+
+
+def load_pool(source: Source, task: Task) -> Pool:
+    """All rows of a task; the runs of a process read the same files once while they do not change.
+
+    Raises:
+        SoftcueError: as `Source.load`.
+    """
+    if not isinstance(source, FileSource):
+        return source.load(task)
+    contents = [content_digest(path, cache=None) for path in source.files()]
+    return _load(_Reading(key=f"{source} {task} {contents}", source=source, task=task))
+
+
+@lru_cache(maxsize=8)
+def _load(reading: _Reading) -> Pool:
+    return reading.source.load(reading.task)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import datasets
 
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import EncodedRow, Encoder, Kind
-from softcue.data.pool import Pool, Source
+from softcue.data.pool import Pool, Source, load_pool
 from softcue.data.run_data import PARTS, Batching, Part, Rows, RunData
 from softcue.data.splits import Parts, Splitter
 from softcue.data.task import Task
@@ -69,7 +69,7 @@ class PromptData(RunData):
 
     def read(self) -> None:
         if self._pool is None:
-            self._pool = self._source.load(self.task)
+            self._pool = load_pool(self._source, self.task)
 
     def load(self) -> None:
         self.read()

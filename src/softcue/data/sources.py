@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import importlib.util
 import re
@@ -11,9 +12,9 @@ from pathlib import Path
 
 from softcue.data.hub import read_raft_from_hub
 from softcue.data.pool import Example, Pool, make_pool, pick_examples
-from softcue.data.rows import TableRow, text_of
 from softcue.data.tables import LoadedTable, read_table
 from softcue.data.task import Task
+from softcue.data.template import TASK_KEY, parse
 from softcue.errors import DataError
 
 RAFT_SUBSETS = (
@@ -66,6 +67,9 @@ class AirlineComplaints:
         ]
         return _tweet_pool(tweets, task, where="airline_complaints")
 
+    def files(self) -> tuple[Path, ...]:
+        return (_tweets_file(),)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TweetTopic:
@@ -91,6 +95,9 @@ class TweetTopic:
             if topic.search(tweet.text) and not _is_to_airline(tweet)
         ]
         return _tweet_pool(tweets, task, where=f"tweets/{self.topic}")
+
+    def files(self) -> tuple[Path, ...]:
+        return (_tweets_file(),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +169,10 @@ class Table:
         """The file of labelled rows."""
         return self._read(self.path)
 
+    def files(self) -> tuple[Path, ...]:
+        paths = (self.path, self.test_path, self.unlabelled_path)
+        return tuple(Path(path) for path in paths if path is not None)
+
     def _examples(self, path: str, task: Task, *, label_column: str | None) -> list[Example]:
         table = self._read(path)
         return pick_examples(table, task, id_column=self.id_column, label_column=label_column)
@@ -185,32 +196,37 @@ class _Tweet:
 
 def _tweets(min_confidence: float) -> list[_Tweet]:
     """The corpus, less the tweets whose raters agreed by less than `min_confidence`."""
-    rows = read_table(_tweets_file(), encoding="latin-1").rows
-    cells = [{name: text_of(value) for name, value in row.values.items()} for row in rows]
-    return [
-        _Tweet(line=line, text=tweet["text"], sentiment=tweet["sentiment"])
-        # Line 1 is the header, and no tweet holds a line feed.
-        for line, tweet in enumerate(cells, start=2)
-        # The Coachella set has no confidence.
-        if float(tweet["confidence"] or 1.0) >= min_confidence
-    ]
+    # The csv module alone: this file is pinned, so it needs none of the checks of `read_table`.
+    with _tweets_file().open(encoding="latin-1", newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        return [
+            _Tweet(line=line, text=text, sentiment=sentiment)
+            # Line 1 is the header, and no tweet holds a line feed.
+            for line, (sentiment, confidence, text) in enumerate(rows, start=2)
+            # The Coachella set has no confidence.
+            if float(confidence or 1.0) >= min_confidence
+        ]
 
 
 def _tweet_pool(tweets: Iterable[_Tweet], task: Task, *, where: str) -> Pool:
     """The pool of `tweets`, whose sentiments are the labels, less quotes and repeats."""
-    table = LoadedTable(
-        name=where,
-        columns=("id", "Tweet text", "label"),
-        rows=tuple(
-            TableRow(
-                f"{where} line {tweet.line}",
-                {"id": str(tweet.line), "Tweet text": tweet.text, "label": tweet.sentiment},
-            )
-            for tweet in _without_repeats(tweets)
-        ),
-    )
-    examples = pick_examples(table, task, id_column="id", label_column="label")
+    columns = {"id", "Tweet text", "label"}
+    parse(task.template, key=TASK_KEY).check_columns(columns, where=where)
+    examples = [
+        Example(
+            where=f"{where} line {tweet.line}",
+            id=str(tweet.line),
+            texts=tuple(_cells(tweet)[name] for name in task.columns),
+            label=tweet.sentiment,
+        )
+        for tweet in _without_repeats(tweets)
+    ]
     return make_pool(task, labelled=examples, held_out=None, unlabelled=[], where=where)
+
+
+def _cells(tweet: _Tweet) -> dict[str, str]:
+    return {"id": str(tweet.line), "Tweet text": tweet.text, "label": tweet.sentiment}
 
 
 def _is_to_airline(tweet: _Tweet) -> bool:

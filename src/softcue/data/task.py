@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from softcue.data import template
 from softcue.data.classes import named_classes
@@ -35,7 +36,7 @@ class Task:
         self._check_classes()
         self._check_verbalizer()
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The text columns that the template uses."""
         return template.parse(self.template, key=template.TASK_KEY).columns
