@@ -39,7 +39,13 @@ GIVEN = {
     "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
     "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
     "prompt=multitask_target": ["prompt.source=runs/a"],
-    "data=hub": ["data.repo=org/name"],
+    "data=hub": [
+        "data.repo=org/name",
+        "data.task.name=mine",
+        "data.task.template='{text} :'",
+        "data.task.classes=[a,b]",
+        "data.task.verbalizer={a: a, b: b}",
+    ],
     "data=table": [
         "data.task.name=mine",
         "data.task.template='{text} :'",

@@ -364,6 +364,7 @@ def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
         enable_checkpointing=saves,
         # Without a bar of ours, Lightning would add its own.
         enable_progress_bar=shows,
+        max_steps=-1 if (limit := config.trainer.get("max_steps")) is None else limit,
     )
     trainer.strategy.checkpoint_io = SealedCheckpoints()
     return trainer

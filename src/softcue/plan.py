@@ -81,7 +81,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             config.trainer.devices = settled_devices(config.trainer)
         settings = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     except OmegaConfBaseException as error:
-        expect_given(config)
+        with suppress(OmegaConfBaseException):
+            expect_given(config)
         raise ConfigError(str(error)) from error
     settings = gather_declarations(_with_class_names(settings))
     values = dict(leaves(settings))

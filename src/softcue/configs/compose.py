@@ -28,6 +28,8 @@ from softcue.runs.identity import leaves, paths_as
 
 log = logging.getLogger(__name__)
 
+OPTIONAL_GROUPS = ("callbacks", "logger", "scheduler")
+
 _NAME = re.compile(r"(?<=[{:,])\s*(\.*)(\w+(?:\.\w+)*)")
 """A setting named in an interpolation: `${a.b}`, `${..a.b}`, `${resolver:a.b,c}`."""
 
@@ -89,7 +91,7 @@ class Composer:
     def _split(self, overrides: Sequence[str]) -> tuple[list[Override], list[Override]]:
         """Choices of groups, and values; values of Hydra itself are left out."""
         groups, values = [], []
-        for text in overrides:
+        for text in without_null_groups(overrides):
             if text not in self._parsed:
                 (self._parsed[text],) = self._parser.parse_overrides([text])
             override = self._parsed[text]
@@ -124,6 +126,12 @@ class Composer:
         config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         return config
+
+
+def without_null_groups(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which `logger=null` is `~logger`, as Hydra wants it, for each group that may be absent."""
+    nulls = {f"{group}=null": f"~{group}" for group in OPTIONAL_GROUPS}
+    return [nulls.get(text, text) for text in overrides]
 
 
 def expect_command_read(settings: DictConfig) -> None:

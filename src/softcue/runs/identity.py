@@ -20,7 +20,7 @@ from softcue.errors import ConfigError
 
 DECLARATIONS = "_identity_"
 
-Role = Literal["no_effect", "by_reference", "by_content", "processes"]
+Role = Literal["no_effect", "by_reference", "by_content", "processes", "where_given"]
 
 
 def run_id(settings: Mapping[str, Any], *, contents: Mapping[str, str], data_fingerprint: str) -> str:
@@ -49,7 +49,7 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
         role = role_of(path)
         if role == "processes":
             processes.append(num_processes(value))
-        elif role in (None, "by_content"):
+        elif role in (None, "by_content") or (role == "where_given" and value is not None):
             counted[path] = value
     return {**counted, "processes": prod(processes)} if processes else counted
 
