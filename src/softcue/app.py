@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
+import softcue
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
-from softcue.configs.compose import expect_command_read
+from softcue.configs.compose import expect_command_read, without_null_groups
+
+
+def main() -> None:
+    """Run the command; `--help`, `--help-all` and `--version` need no composed settings."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments or "--help-all" in arguments:
+        from softcue.configs.help import full_help, short_help
+
+        print(full_help() if "--help-all" in arguments else short_help())
+    elif "--version" in arguments:
+        print(f"softcue {softcue.__version__}")
+    else:
+        sys.argv[1:] = without_null_groups(arguments)
+        run()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="train")
 @run_app
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """The Hydra app."""
     expect_command_read(config)
-    # Not above: torch and Lightning take seconds to import, and `--help` needs neither.
+    # Not above: torch and Lightning take seconds to import, and a mistake needs neither.
     from softcue.execute import train
 
     train(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from inspect import signature
@@ -351,7 +352,7 @@ def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
     from softcue.training.checkpoints import SealedCheckpoints
 
     callbacks: list[Callback] = _make_each(config.get("callbacks"))
-    if not config.trainer.get("enable_progress_bar", True):
+    if not (config.trainer.get("enable_progress_bar", True) and sys.stdout.isatty()):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     shows = any(isinstance(callback, ProgressBar) for callback in callbacks)
     if config.search.trial is not None and not joint:

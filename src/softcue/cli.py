@@ -21,19 +21,25 @@ from softcue.errors import SoftcueError, logs_of, printable
 
 T = TypeVar("T")
 
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended: 128 + SIGINT."""
+
 
 def run_app(task: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
     """Decorate a Hydra task so that an error is printed as one line; goes under `@hydra.main`.
 
     A single run then exits with code 1. In a multirun the other jobs continue, and the sweep lists
     the failed ones at its end. An exception that is none of ours is a bug: the line says so and where its
-    stack is, which is printed here only if no log has it.
+    stack is, which is printed here only if no log has it. Ctrl-C ends a run or a sweep with exit code 130.
     """
 
     @wraps(task)
     def reporting(settings: DictConfig) -> T:
         try:
             return task(settings)
+        except KeyboardInterrupt as stop:
+            say("interrupted; the same command again goes on where this one stopped.", to=sys.stderr)
+            raise SystemExit(INTERRUPTED) from stop
         except Exception as error:
             if not _is_ours(error) and not logs_of(error):
                 say(traceback.format_exc().rstrip(), to=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from softcue.training.run import Run
 if TYPE_CHECKING:
     from softcue.training.learner import Learner
     from softcue.training.session import Session
+
+log = logging.getLogger(__name__)
 
 LOCK_S = 1.0
 """Seconds to wait for a lock, which another process may hold only to check it."""
@@ -82,6 +85,8 @@ def _train_and_score(runs: Sequence[Run]) -> None:
         _fit([(session, learner) for session, learner in pairs if not session.try_restore(learner)])
         for session, learner in pairs:
             if session.failure is None:
+                if len(pairs) > 1:
+                    log.info("results of %s, seed %d:", session.run.folder.path, session.run.seed)
                 session.score(learner)
     failures = [f"{one.run.folder.path}: {one.failure}" for one in sessions if one.failure is not None]
     if failures:

@@ -21,6 +21,7 @@ NO_EFFECT = {
     "backbone.gradient_checkpointing",
     "cache",
     "callbacks.best.dirpath",
+    "callbacks.epoch_log",
     "callbacks.last",
     "callbacks.progress_bar",
     "data.eval_batch_size",

@@ -19,8 +19,6 @@ def softcue_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
 def test_help_shows_the_groups_and_three_commands(tmp_path: Path) -> None:
     shown = softcue_train("--help", cwd=tmp_path)
     assert shown.returncode == 0
-    for choice in ("bloomz_1b1", "airline_complaints", "prefix_tuning_projected", "demo", "quickstart"):
-        assert choice in shown.stdout
     assert sum(line.strip().startswith("softcue-train ") for line in shown.stdout.splitlines()) >= 3
     assert list(tmp_path.iterdir()) == []
 

@@ -89,6 +89,8 @@ class Runner:
             free = [job for job in pending if self._state(job).state != "running"]
             for batch in self._batches(free):
                 attempts.update(job.number for job in batch)
+                if len(batch) == 1:
+                    say(f"job {batch[0].number + 1} of {len(jobs)}{self._left(jobs)}: {batch[0].label}")
                 self._launch(batch)
             if not free:
                 say(f"waiting for {len(pending)} jobs that other processes run")
@@ -131,6 +133,12 @@ class Runner:
         known = f"{time} one after another" if time else "and no complete run shows how long they take"
         return f"; {len(to_run)} to run, {known}"
 
+    def _left(self, jobs: Sequence[Job]) -> str:
+        """How long the jobs that are not complete take, if a complete run shows it."""
+        states = [state for state in map(self._state, jobs) if state.state != "complete"]
+        time = time_left(states, self.folder.records(), now=datetime.now(UTC)).text
+        return f", {time} left" if time else ""
+
     def _batches(self, jobs: Sequence[Job]) -> Iterator[list[Job]]:
         """Jobs that the launcher is given together: one in this process, else up to `max_batch_size`."""
         # Looked up now: Hydra's search for plugins creates the class again.
@@ -142,8 +150,6 @@ class Runner:
             yield from (list(jobs[at : at + size]) for at in range(0, len(jobs), size))
 
     def _launch(self, jobs: Sequence[Job]) -> None:
-        if len(jobs) == 1:
-            say(f"job {jobs[0].number}: {jobs[0].label}")
         try:
             self.launcher.launch([job.overrides for job in jobs], jobs[0].number)
         except Exception as error:  # noqa: BLE001 - any launcher's library; the records hold what was done

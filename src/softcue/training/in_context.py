@@ -22,6 +22,7 @@ from softcue.evaluation.predictions import Predictions, predict_with
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters
 from softcue.training.learner import Fitted, LMLearner
+from softcue.training.progress import hidden
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class InContextLearner(LMLearner):
         examples = self.in_context(data, rows)
         collate = Collator(width="longest" if lm.takes_padded_rows else None)
         size = data.batching.eval_batch_size
-        starts = track(range(0, len(examples), size), description="score in context")
+        starts = track(range(0, len(examples), size), description="score in context", disable=hidden())
         batches: Iterable[Batch] = (collate(examples[start : start + size]) for start in starts)
         return predict_with(lm, PromptBank(), batches, scorings)
 

@@ -22,6 +22,7 @@ from softcue.evaluation.predictions import Predictions
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters
 from softcue.training.learner import Fitted, LMLearner, only_task
+from softcue.training.progress import hidden
 from softcue.training.text_baseline import from_probabilities
 
 
@@ -60,7 +61,7 @@ class ProbeLearner(LMLearner):
         """The model's final hidden state at the last token of each row: [B, D]."""
         lm, parts, numbers = self.placed_lm, [], []
         batches = cast(Iterable[Batch], self.data.eval_dataloader(rows))
-        for batch in track(batches, description="read states"):
+        for batch in track(batches, description="read states", disable=hidden()):
             # Any label of one token: its only token is predicted from the row's last state.
             states = lm.states(PromptBank(), batch.to(self.device), [((0,),)] * len(batch))
             parts.append(states.hidden_MD.float().cpu())

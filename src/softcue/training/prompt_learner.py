@@ -7,12 +7,14 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from signal import SIGINT, default_int_handler, signal
 from typing import Self, cast
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.trainer.states import TrainerStatus
 from rich.progress import track
 
 from softcue.backbone.base import Backbone
@@ -33,6 +35,7 @@ from softcue.training.loggers import JointLogger
 from softcue.training.member import Member
 from softcue.training.module import PromptModule
 from softcue.training.objectives import Objective
+from softcue.training.progress import hidden
 from softcue.training.resume import last_state, resumable
 from softcue.training.schedules import SchedulerFactory
 
@@ -89,6 +92,12 @@ class PromptLearner(Learner):
         data = JointData([learner.data for learner in learners])
         try:
             trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        except SystemExit as ended:
+            # Lightning turns Ctrl-C into exit code 1, and ignores any further one.
+            if trainer.state.status is not TrainerStatus.INTERRUPTED:
+                raise
+            signal(SIGINT, default_int_handler)
+            raise KeyboardInterrupt from ended
         except TrainingError:
             if module.running:  # then it is the trainer's error, not the members'
                 raise
@@ -117,7 +126,11 @@ class PromptLearner(Learner):
         # Training has moved the model to its device, but not every run trains in this process.
         lm = self.lm.to(self.trainer.strategy.root_device)
         what = rows if isinstance(rows, str) else "texts"
-        batches = track(cast(Iterable[Batch], data.eval_dataloader(rows)), description=f"score {what}")
+        batches = track(
+            cast(Iterable[Batch], data.eval_dataloader(rows)),
+            description=f"score {what}",
+            disable=hidden(),
+        )
         return predict_with(lm, self.bank, batches, scorings)
 
     def restore(self, folder: RunFolder, training: Training) -> None:

@@ -106,6 +106,8 @@ class Session:
         elif isinstance(failure, PrunedError):
             log.info("%s is pruned: %s", path, failure)
             self.recorder.end("pruned", memory=memory)
+        elif isinstance(failure, KeyboardInterrupt):
+            log.warning("%s is interrupted: it resumes from its last saved state", path)
         elif isinstance(failure, Exception):
             log.error("%s failed: %s", path, failure)
             if not isinstance(failure, SoftcueError):
