@@ -25,6 +25,8 @@ def against_cost(
     comparison: Comparison, task: TaskComparison, width: float, *, cost: str, name: str
 ) -> Figure:
     """Each cell's mean with its interval over a cost; the front joins cells that none beats at less."""
+    from matplotlib.ticker import LogLocator
+
     metric = comparison.sort_by
     points = [
         (float(value), cell.scores[metric.name], cell)
@@ -57,6 +59,8 @@ def against_cost(
         axes.set_xscale("symlog", linthresh=1)
     elif max(costs) / min(costs) >= 8:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        axes.minorticks_off()
     else:
         axes.locator_params(axis="x", nbins=5)
     axes.xaxis.set_major_formatter(count_text)

@@ -33,7 +33,8 @@ def forest(comparison: Comparison, task: TaskComparison, width: float) -> Figure
         raise NotDrawn(f"no run has {metric.title}")
     names, look = names_of(scored, width), looks(task.cells)
     lines = [name.count("\n") + 1 for name in names]
-    figure = new_figure(width, 0.5 + sum(max(0.27, 0.05 + 0.14 * count) for count in lines))
+    least = 0.27 if width < 5 or len(scored) > 8 else 0.4
+    figure = new_figure(width, 0.5 + sum(max(least, 0.05 + 0.14 * count) for count in lines))
     axes = figure.add_subplot()
     for y, cell in enumerate(scored):
         _forest_row(axes, y, cell, cell.scores[metric.name], look[cell.key].colour)
