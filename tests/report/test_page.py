@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from softcue.report.model import Caution, Claim, Comparison
 from softcue.report.page.examples import example_data
-from softcue.report.page.render import page, script_json
+from softcue.report.page.grids import cells_grid
+from softcue.report.page.render import first_claims, page, script_json
+from softcue.runs.metrics import METRICS
 from tests.report.comparisons import make_comparison, make_rows, make_task
 
 HOSTILE = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
@@ -71,8 +74,6 @@ def test_a_page_names_nothing_outside_itself(hostile: tuple[Comparison, str]) ->
 
 
 def test_the_policy_allows_this_pages_script_alone(hostile: tuple[Comparison, str]) -> None:
-    import hashlib
-
     policy = next(
         attributes["content"]
         for tag, attributes in Elements(hostile[1]).found
@@ -149,3 +150,23 @@ def test_without_stored_predictions_there_are_no_examples() -> None:
         replace(cell, runs=tuple(replace(run, predictions=None) for run in cell.runs)) for cell in task.cells
     )
     assert example_data(replace(task, cells=cells, rows=None)) is None
+
+
+def test_the_first_screen_keeps_room_for_what_is_not_settled() -> None:
+    def claim(kind: Literal["ahead", "undecided"], number: int) -> Claim:
+        return Claim(text=f"{kind} {number}", metric="macro_f1", cells=(), kind=kind)
+
+    ahead, undecided = [claim("ahead", n) for n in range(9)], [claim("undecided", n) for n in range(3)]
+    claims = first_claims([*ahead, *undecided])
+    assert [*claims.shown] == [*ahead[:4], *undecided[:2]]
+    assert [*claims.more] == [*ahead[4:], *undecided[2:]]
+    assert [*first_claims(undecided).shown] == undecided
+
+
+def test_a_column_without_a_single_value_is_not_shown() -> None:
+    comparison = make_comparison(make_task(seeds=1))
+    shown = [heading.text for heading in cells_grid(comparison, comparison.tasks[0]).headings]
+    assert "AUROC" not in shown
+    with_auroc = replace(comparison, metrics=(METRICS["auroc"], METRICS["macro_f1"]))
+    shown = [heading.text for heading in cells_grid(with_auroc, with_auroc.tasks[0]).headings]
+    assert shown[:4] == ["method", "runs", "macro-F1", "against the best"]

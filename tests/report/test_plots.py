@@ -76,7 +76,7 @@ def test_mean_ranks_are_drawn_where_the_statistics_have_them() -> None:
     two = (make_task(), make_task(task="second"))
     with drawn(make_comparison(*two)) as plots:
         assert plots[RANKS.name].reason == (
-            "mean ranks need five tasks that the same methods ran on, and these are 2 tasks"
+            "mean ranks need five tasks that the same methods ran on, not these 2"
         )
 
 

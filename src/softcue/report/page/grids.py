@@ -41,6 +41,12 @@ class Grid:
 NOTHING = Entry(text=MISSING)
 
 
+def without_empty(headings: Sequence[Heading], lines: Sequence[Sequence[Entry]]) -> Grid:
+    """A table less the columns in which no line has anything."""
+    kept = [at for at in range(len(headings)) if any(line[at] is not NOTHING for line in lines)]
+    return Grid(headings=[headings[at] for at in kept], lines=[[line[at] for at in kept] for line in lines])
+
+
 def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
     """A line for each cell: method, settings, metrics, how it stands to the best, costs."""
     last = [path.rpartition(".")[2] for path in task.settings]
@@ -62,7 +68,7 @@ def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
         Heading(text="memory", number=True, explanation="mean peak memory of the process"),
     ]
     colour = {key: PALETTE.index(look.colour) for key, look in looks(task.cells).items()}
-    return Grid(
+    return without_empty(
         headings=headings,
         lines=[
             [
@@ -111,7 +117,7 @@ def _cost(value: float | None, text: Callable[[float], str]) -> Entry:
 def pairs_grid(comparison: Comparison, task: TaskComparison) -> Grid:
     """A line for each pair of cells: difference, tests, and what would settle it."""
     metric = comparison.sort_by
-    return Grid(
+    return without_empty(
         headings=[
             Heading(text="first"),
             Heading(text="second"),

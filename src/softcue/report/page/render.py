@@ -17,6 +17,8 @@ from softcue.report.plots.registry import FOREST, PLOTS, RANKS, Plot, Section
 from softcue.report.plots.style import COLUMN, PAGE, QUARTER, NotDrawn, as_inline_svg, styled
 
 HERE = Path(__file__).parent
+MOST_CLAIMS = 6
+"""As many as stand beside the forest plot on a screen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,14 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claims:
+    """Sentences for the first screen, and those that are one press away."""
+
+    shown: Sequence[Claim]
+    more: Sequence[Claim]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskView:
     """One task's part of the page; `facts` says in a line what was compared."""
 
@@ -39,7 +49,7 @@ class TaskView:
     facts: str
     forest: Picture
     pictures: Sequence[Picture]
-    claims: Sequence[Claim]
+    claims: Claims
     cells: Grid
     pairs: Grid
     examples: Mapping[str, Any] | None
@@ -72,6 +82,7 @@ def page(comparison: Comparison) -> str:
     runs = [run for task in comparison.tasks for cell in task.cells for run in cell.runs]
     return environment.get_template("page.html.jinja").render(
         comparison=comparison,
+        claims=first_claims(comparison.claims),
         heading=_heading(comparison),
         tasks=tasks,
         ranks=ranks,
@@ -83,6 +94,16 @@ def page(comparison: Comparison) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=style,
     )
+
+
+def first_claims(claims: Sequence[Claim]) -> Claims:
+    """All claims if they are few; otherwise the first of who is ahead and the first that settle nothing."""
+    if len(claims) <= MOST_CLAIMS:
+        return Claims(shown=claims, more=())
+    ahead = [claim for claim in claims if claim.kind == "ahead"]
+    others = [claim for claim in claims if claim.kind != "ahead"]
+    shown = [*ahead[: MOST_CLAIMS - min(2, len(others))], *others[:2]]
+    return Claims(shown=shown, more=[claim for claim in claims if claim not in shown])
 
 
 def script_json(value: object) -> str:
@@ -139,7 +160,7 @@ def _task_view(comparison: Comparison, task: TaskComparison, number: int) -> Tas
         facts=_facts(comparison, task),
         forest=pictures[0],
         pictures=pictures[1:],
-        claims=task.claims,
+        claims=first_claims(task.claims),
         cells=cells_grid(comparison, task),
         pairs=pairs_grid(comparison, task),
         examples=example_data(task),

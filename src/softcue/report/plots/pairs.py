@@ -61,7 +61,7 @@ def critical_difference(comparison: Comparison, width: float) -> Figure:
     ranks = comparison.ranks
     if ranks is None:
         raise NotDrawn(
-            f"mean ranks need five tasks that the same methods ran on, and these are {len(comparison.tasks)} tasks"
+            f"mean ranks need five tasks that the same methods ran on, not these {len(comparison.tasks)}"
         )
     placed = sorted(ranks.mean_rank.items(), key=lambda item: item[1])
     left = placed[: -(-len(placed) // 2)]

@@ -1,0 +1,32 @@
+"""The page and the plots on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from softcue.errors import RunError
+from softcue.report.files import write_plots
+from tests.report.comparisons import make_comparison, make_rows, make_task
+
+
+def test_every_plot_is_an_svg_and_a_png_named_by_its_task_where_there_are_several(tmp_path: Path) -> None:
+    one = make_task([("prompt_tuning", {})], seeds=1, rows=make_rows(20), task="a/b")
+    other = make_task([("prompt_tuning", {})], seeds=1, rows=make_rows(20), task="c")
+    missing = write_plots(make_comparison(one, other), tmp_path / "plots")
+    names = sorted(path.name for path in (tmp_path / "plots").iterdir())
+    assert names == sorted(
+        f"{task}-{plot}.{form}"
+        for task in ("a_b", "c")
+        for plot in ("forest", "learning_curves", "calibration", "confusion")
+        for form in ("svg", "png")
+    )
+    assert "not drawn: c-differences: fewer than two methods were compared" in missing
+    assert missing[0].startswith("not drawn: critical_difference: mean ranks need five tasks")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="file/plots cannot be written"):
+        write_plots(make_comparison(), tmp_path / "file" / "plots")
