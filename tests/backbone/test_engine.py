@@ -85,9 +85,11 @@ def test_a_model_whose_tokens_see_later_ones_is_refused() -> None:
         load(tiny("bert", is_decoder=False))
 
 
-def test_a_model_whose_layers_use_token_ids_is_refused() -> None:
+@pytest.mark.parametrize("family", ["gemma3n_text", "deepseek_v4"])
+def test_a_model_whose_layers_use_token_ids_is_refused(family: str) -> None:
+    """DeepSeek V4 chooses experts by token id, and fails without ids."""
     with pytest.raises(BackboneError, match="uses token ids in more places than its embedding"):
-        load(tiny("gemma3n_text"))
+        load(tiny(family))
 
 
 def test_a_model_whose_gradient_does_not_reach_its_input_is_refused() -> None:

@@ -74,8 +74,10 @@ class Variant:
 
 CONV_AND_FULL = {"layer_types": ["conv", "full_attention"]}
 SLIDING_AND_FULL = {"layer_types": ["sliding_attention", "full_attention"]}
-HYBRID = {"layer_types": ["hybrid_sliding", "hybrid"]}
+HYBRID = {"layer_types": ["hybrid_sliding", "hybrid"], "sliding_window_size": 16}
 FOUR_LAYERS = {"num_hidden_layers": 4}
+WINDOW = {"sliding_window": 16}
+"""For families on the plain engine; the stream engine takes no rows longer than the window."""
 INDEX = {"index_topk": 8, "index_n_heads": 16, "index_head_dim": 16}
 """An index that chooses 8 tokens of a row; with few heads, many tokens would tie at 0."""
 
@@ -83,10 +85,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     # layers of every kind
     **dict.fromkeys(("afmoe", "cohere2", "cohere2_moe", "exaone4", "exaone_moe", "flint"), SLIDING_AND_FULL),
     **dict.fromkeys(("gemma3_text", "kolibri1", "laguna", "mellum", "olmo3"), SLIDING_AND_FULL),
+    **dict.fromkeys(("gemma2", "gpt_oss", "granite_swa", "granitemoe_swa", "mimo_v2_flash"), WINDOW),
     **dict.fromkeys(("inkling_text", "inkling2_text"), HYBRID),
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1]},
+    "beam": {"mlp_layer_types": ["dense", "sparse"]},
     **dict.fromkeys(("axk2", "deepseek_v32", "glm_moe_dsa", "hy_v4"), INDEX),
+    "deepseek_v4": {"layer_types": ["heavily_compressed_attention", "compressed_sparse_attention"]},
     "dots3_note_text": {
         **INDEX,
         "num_hidden_layers": 3,
@@ -99,8 +104,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_conv": 4},
     "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"]},
     **dict.fromkeys(("lfm2", "lfm2_moe"), CONV_AND_FULL),
-    "lfm3": {"num_hidden_layers": 3, "layer_types": ["conv", "sliding_attention", "full_attention"]},
-    "llama4_text": {"layer_types": ["chunked_attention", "full_attention"], "no_rope_layers": [1, 0]},
+    "lfm3": {
+        "num_hidden_layers": 3,
+        "layer_types": ["conv", "sliding_attention", "full_attention"],
+        **WINDOW,
+    },
+    "llama4_text": {
+        "layer_types": ["chunked_attention", "full_attention"],
+        "no_rope_layers": [1, 0],
+        "attention_chunk_size": 16,
+    },
+    "modernbert-decoder": {"local_attention": 32},
+    "vaultgemma": WINDOW,
     "minimax_m3_vl_text": {
         "layer_types": ["full_attention", "minimax_m3_sparse"],
         "index_block_size": 8,
@@ -151,7 +166,11 @@ DERIVED: dict[str, tuple[str, ...]] = {
 VARIANTS: dict[str, Variant] = {
     "falcon, alibi": Variant(family="falcon", settings={"alibi": True}),
     "gemma2, without softcaps": Variant(
-        family="gemma2", settings={"attn_logit_softcapping": None, "final_logit_softcapping": None}
+        family="gemma2",
+        settings={
+            **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping")),
+            "sliding_window": 4096,
+        },
     ),
     "llama, longrope": Variant(family="llama", settings={"rope_parameters": LONG_ROPE}),
     "mistral, window of 16": Variant(family="mistral", settings={"sliding_window": 16}),

@@ -90,17 +90,21 @@ def embedding_scale(model: PreTrainedModel) -> float:
     ids_1T = probe_ids(model)
     vectors_1TD = model.get_input_embeddings()(ids_1T)
     from_ids, state_of_ids = _run_to_first_layer(model, input_ids=ids_1T)
-    from_vectors, state_of_vectors = _run_to_first_layer(model, inputs_embeds=vectors_1TD)
-    if equal(model, from_ids, from_vectors):
-        return 1.0
-    if state_of_ids is not None and state_of_vectors is not None:
-        scale = float((state_of_ids * state_of_vectors).sum() / (state_of_vectors * state_of_vectors).sum())
-        if equal(model, from_ids, log_probs(model, inputs_embeds=vectors_1TD * scale)):
-            return scale
+    cause: Exception | None = None
+    try:
+        from_vectors, state_of_vectors = _run_to_first_layer(model, inputs_embeds=vectors_1TD)
+        if equal(model, from_ids, from_vectors):
+            return 1.0
+        if state_of_ids is not None and state_of_vectors is not None:
+            scale = float((state_of_ids * state_of_vectors).sum() / state_of_vectors.square().sum())
+            if equal(model, from_ids, log_probs(model, inputs_embeds=vectors_1TD * scale)):
+                return scale
+    except Exception as error:  # noqa: BLE001 - a family that needs ids may raise anything without them
+        cause = error
     raise BackboneError(
         f"{type(model).__name__} uses token ids in more places than its embedding, so that no vectors can "
         "replace tokens in it; choose another family."
-    )
+    ) from cause
 
 
 def check_gradients(model: PreTrainedModel, embed: Embed) -> None:
