@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import __version__ as transformers_version
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from softcue.backbone import verify
 from softcue.backbone.base import Backbone
 from softcue.backbone.engine import make_backbone
 from softcue.backbone.families import VERIFIED
@@ -49,6 +50,11 @@ class Measured:
     def largest(self) -> tuple[float, float]:
         """The largest difference of all scores, and of all gradients."""
         return max(self.scores.values()), max(self.gradients.values())
+
+    def largest_of(self, place: str) -> float:
+        """The largest difference of scores and gradients with the prompt in this place."""
+        both = [*self.scores.items(), *self.gradients.items()]
+        return max(difference for name, difference in both if name.startswith(place))
 
 
 class _Comparison:
@@ -173,19 +179,24 @@ the log names the engine and the reason.
 
 - **stream** runs each shared token once and no padding. It runs the families that the tests verify
   ({verified}), and every other model if it gives the results of the model's own forward when the model is
-  loaded.
+  loaded, in float64 and to {tolerance:.0e} of the largest value. Models of {large:,} parameters and more, and
+  those that do not run in float64, are compared in fp32, where gradients may differ by {rounded:.0e}.
 - **plain** is the model's own forward on left-padded rows. It runs every other causal language model of
   transformers, quantised ones included.
+
+Of the {measured} families and variants in the table, {stream} run on stream and {plain} on plain; {refused}
+families are refused.
 
 The table is measured with tiny random models of transformers {version} in fp32. The reference runs one row
 and one label at a time, unpadded, through the model's own eager forward. The columns "scores" and
 "gradients" are the largest differences from it, relative to the largest value, over prompts before the text
 (also padded to {width} positions), after it (with contexts kept and recomputed) and within it, keys and
-values in front, a prompt of the embeddings of words, and labels that are the beginning of others.
+values in front, a prompt of the embeddings of words, and labels that are the beginning of others. The last
+two columns are the larger of both for keys and values, and for prompts after the text.
 `python -m tests.backbone.family_table` writes this page, and `tests/backbone/test_families.py` checks it.
 
-| family | engine | scores | gradients | prefix tuning |
-|---|---|---|---|---|
+| family | engine | scores | gradients | prefix tuning | suffix |
+|---|---|---|---|---|---|
 """
 
 
@@ -197,6 +208,7 @@ def families() -> list[str]:
 def page() -> str:
     """The page: a line for each family, then the refused ones, then those that are not tried."""
     rows: list[str] = []
+    engines: list[str] = []
     refused: list[str] = []
     untried: list[str] = []
     for name in families():
@@ -213,11 +225,25 @@ def page() -> str:
             logging.getLogger(__name__).warning("%s: %s: %s", name, type(error).__name__, error)
         else:
             scores, gradients = found.largest
-            prefix = f"no: {found.prefix_refusal}" if found.prefix_refusal else "yes"
-            rows.append(f"| {name} | {found.engine} | {scores:.0e} | {gradients:.0e} | {prefix} |")
-    version, width = transformers_version, PADDED_WIDTH
+            prefix = f"no: {found.prefix_refusal}"
+            if found.prefix_refusal is None:
+                prefix = f"{found.largest_of('keys and values'):.0e}"
+            suffix = f"{found.largest_of('after'):.0e}"
+            engines.append(found.engine)
+            rows.append(f"| {name} | {found.engine} | {scores:.0e} | {gradients:.0e} | {prefix} | {suffix} |")
     return (
-        TITLE.format(version=version, width=width, verified=", ".join(f"`{name}`" for name in VERIFIED))
+        TITLE.format(
+            version=transformers_version,
+            width=PADDED_WIDTH,
+            verified=", ".join(f"`{name}`" for name in VERIFIED),
+            tolerance=verify.TOLERANCE,
+            large=verify.LARGE,
+            rounded=verify.FP32_GRADIENT_TOLERANCE,
+            measured=len(rows),
+            stream=engines.count("stream"),
+            plain=engines.count("plain"),
+            refused=len(refused),
+        )
         + "\n".join(rows)
         + "\n\n## Refused\n\n"
         + "\n".join(refused)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from softcue.backbone.families import VERIFIED
+from softcue.errors import BackboneError
 from tests.backbone.family_table import PAGE, TOLERANCE, Measured, families, measure
 
 BY_DEFAULT = (
@@ -35,18 +37,37 @@ def assert_exact(found: Measured) -> None:
     assert differing == {}
 
 
-@pytest.mark.parametrize("family", BY_DEFAULT)
-def test_a_family_gives_the_results_of_its_own_forward(family: str) -> None:
+def refused_on_page() -> dict[str, str]:
+    """The message for each refused family, by family."""
+    lines = PAGE.read_text().partition("## Refused")[2].partition("## Not tried")[0].splitlines()
+    pairs = [line.removeprefix("- `").partition("`: ") for line in lines if line]
+    return {name: message for name, _, message in pairs}
+
+
+def assert_as_on_page(family: str) -> None:
     found = measure(family)
     assert_exact(found)
-    engine, _, _, prefix = rows_of_page()[family]
-    assert (found.engine, found.prefix_refusal is None) == (engine, prefix == "yes")
+    engine, _, _, prefix, _ = rows_of_page()[family]
+    assert found.engine == engine
+    assert (found.prefix_refusal is not None) == prefix.startswith("no: ")
+
+
+@pytest.mark.parametrize("family", BY_DEFAULT)
+def test_a_family_gives_the_results_of_its_own_forward(family: str) -> None:
+    assert_as_on_page(family)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(set(rows_of_page()) - set(BY_DEFAULT)))
 def test_a_rarer_family_gives_the_results_of_its_own_forward(family: str) -> None:
-    assert_exact(measure(family))
+    assert_as_on_page(family)
+
+
+@pytest.mark.parametrize("family", refused_on_page())
+def test_a_refused_family_is_refused_with_the_message_on_the_page(family: str) -> None:
+    with pytest.raises(BackboneError) as raised:
+        measure(family)
+    assert str(raised.value) == refused_on_page()[family]
 
 
 @pytest.mark.parametrize("family", ["bloom", "gpt2", "llama", "llama, longrope", "phi3, longrope"])
@@ -60,3 +81,16 @@ def test_the_plain_engine_gives_the_results_of_the_oracle(family: str) -> None:
 def test_the_page_lists_every_family_that_is_tried() -> None:
     text = PAGE.read_text()
     assert [name for name in families() if f"| {name} |" not in text and f"`{name}`" not in text] == []
+
+
+def test_the_page_counts_its_rows_and_names_the_verified_families() -> None:
+    text = " ".join(PAGE.read_text().split())
+    engines = [engine for engine, *_ in rows_of_page().values()]
+    stream, plain = engines.count("stream"), engines.count("plain")
+    assert (
+        f"Of the {len(engines)} families and variants in the table, {stream} run on stream and {plain} on "
+        f"plain; {len(refused_on_page())} families are refused."
+    ) in text
+    verified = ", ".join(f"`{name}`" for name in VERIFIED)
+    assert f"the families that the tests verify ({verified})," in text
+    assert {rows_of_page()[family][0] for family in VERIFIED} == {"stream"}
