@@ -63,6 +63,10 @@ class HubRepo:
             raise HubError(f"{self.name} is no repository's name: {error}") from error
         return Path(found) if isinstance(found, str) else None
 
+    def names(self) -> list[str]:
+        """The names of the repository's files; raises as `fetch` does."""
+        return _Watched(lambda _: self._names()).result(self)
+
     def fetch(self, choose: Callable[[Sequence[str]], Sequence[str]]) -> list[Path]:
         """Fetch those of the repository's files that `choose` selects by name, in its order.
 

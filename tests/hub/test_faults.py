@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.load import _load, from_hub
+from softcue.data.hub_sets import HubSet
 from softcue.data.sources import Raft
 from softcue.data.task import Task
 from softcue.errors import BackboneError, DataError, SoftcueError
@@ -33,20 +34,34 @@ def load_model() -> Backbone:
     )
 
 
+TASK = Task(
+    name="complaints",
+    template="{Tweet text} :",
+    classes=("complaint", "no complaint"),
+    verbalizer={"complaint": "complaint", "no complaint": "no complaint"},
+    end_token=False,
+)
+
+
 def load_data() -> object:
-    task = Task(
-        name="complaints",
-        template="{Tweet text} :",
-        classes=("complaint", "no complaint"),
-        verbalizer={"complaint": "complaint", "no complaint": "no complaint"},
-        end_token=False,
-    )
-    return Raft(subset="twitter_complaints", folder=None).load(task)
+    return Raft(subset="twitter_complaints", folder=None).load(TASK)
+
+
+def load_set() -> object:
+    return HubSet(
+        repo="ought/raft",
+        subset="twitter_complaints",
+        split="train",
+        test_split=None,
+        label_column="Label",
+        id_column="ID",
+    ).load(TASK)
 
 
 LOADERS: dict[str, tuple[Callable[[], object], type[SoftcueError], str]] = {
     "model": (load_model, BackboneError, r"backbone=local backbone\.path=FOLDER"),
     "data": (load_data, DataError, r"data\.source\.folder=FOLDER"),
+    "set": (load_set, DataError, r"data=table data\.source\.path=FILE"),
 }
 FAULTS = {
     "hanging": r"does not answer in time for .* \(ReadTimeout",

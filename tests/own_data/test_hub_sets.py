@@ -49,5 +49,7 @@ def test_a_set_of_the_hub_trains_under_its_class_names(quick: list[str], cached_
 def test_an_unknown_split_and_a_set_that_is_not_cached_are_named(quick: list[str], cached_set: str) -> None:
     with pytest.raises(DataError, match=r"org/films has no split 'dev'; it has \['test', 'train'\]"):
         prepare(train_config(*quick, "data=hub", f"data.repo={cached_set}", "data.source.split=dev"))
-    with pytest.raises(DataError, match=r"org/other is not cached and cannot be fetched"):
+    with pytest.raises(
+        DataError, match=r"is not asked for org/other, as HF_HUB_OFFLINE is set\. Check data\.source\.repo"
+    ):
         prepare(train_config(*quick, "data=hub", "data.repo=org/other"))

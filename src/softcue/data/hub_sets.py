@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import HfApi, constants, hf_hub_download, scan_cache_dir
-from huggingface_hub.errors import (  # type: ignore[attr-defined]
-    CacheNotFound,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,  # of httpx or httpx2, whichever this hub client uses
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub import scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
 
 from softcue.data.frames import loaded_table
 from softcue.data.pool import Pool, make_pool, pick_examples
 from softcue.data.tables import LoadedTable
 from softcue.data.task import Task
 from softcue.errors import DataError, listed
+from softcue.hub import HubError, HubRepo
 
 REVISION = "refs/convert/parquet"
 
@@ -61,14 +54,17 @@ class HubSet:
         """The rows of `split`, with class names for labels."""
         return self._read(self.split)
 
+    @property
+    def _place(self) -> HubRepo:
+        return HubRepo(name=self.repo, kind="dataset", revision=REVISION)
+
     def _read(self, split: str) -> LoadedTable:
-        files = [_file(self.repo, name) for name in self._names(split)]
-        table = pa.concat_tables([pq.read_table(file) for file in files])
+        table = _read_files(self._place, self._names(split))
         return loaded_table(table, name=f"{self.repo.rpartition('/')[2]}.{split}")
 
     def _names(self, split: str) -> list[str]:
         """The split's files, named subset/split/number.parquet."""
-        parts = [name.split("/") for name in _all_names(self.repo) if name.endswith(".parquet")]
+        parts = [name.split("/") for name in _all_names(self._place) if name.endswith(".parquet")]
         subsets = sorted({found[0] for found in parts if len(found) == 3})
         subset = subsets[0] if self.subset is None and len(subsets) == 1 else self.subset
         if subset not in subsets:
@@ -83,13 +79,13 @@ class HubSet:
         return sorted("/".join(found) for found in parts if found[:2] == [subset, split])
 
 
-def _all_names(repo: str) -> Sequence[str]:
+def _all_names(repo: HubRepo) -> Sequence[str]:
     try:
-        return HfApi().list_repo_files(repo, repo_type="dataset", revision=REVISION)
-    except (HTTPError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError) as error:
-        if names := _cached_names(repo):
+        return repo.names()
+    except HubError as error:
+        if names := _cached_names(repo.name):
             return names
-        raise _unreachable(repo, error) from error
+        raise _not_given(error) from error
 
 
 def _cached_names(repo: str) -> list[str]:
@@ -107,15 +103,20 @@ def _cached_names(repo: str) -> list[str]:
     return sorted(files)
 
 
-def _file(repo: str, name: str) -> Path:
+def _read_files(repo: HubRepo, names: Sequence[str]) -> pa.Table:
     try:
-        return Path(hf_hub_download(repo, name, repo_type="dataset", revision=REVISION))
-    except (HTTPError, OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError) as error:
-        raise _unreachable(f"{repo}/{name}", error) from error
+        files = [repo.cached(name) or repo.fetch(lambda _, name=name: [name])[0] for name in names]
+    except HubError as error:
+        raise _not_given(error) from error
+    try:
+        return pa.concat_tables([pq.read_table(file) for file in files])
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{repo.name} from the hub is damaged ({error}); delete {files[0].parent} to fetch it again."
+        ) from error
 
 
-def _unreachable(what: str, error: Exception) -> DataError:
+def _not_given(error: HubError) -> DataError:
     return DataError(
-        f"{what} is not cached and cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}); "
-        "check data.source.repo and the connection, or give a table with data=table."
+        f"{error}. Check data.source.repo, or give a table of your own with data=table data.source.path=FILE."
     )

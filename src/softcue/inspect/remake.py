@@ -14,6 +14,7 @@ import torch
 from torch import Generator
 
 from softcue.contracts import PromptBank, SoftPrompt
+from softcue.data.hub_sets import HubSet
 from softcue.data.pool import Source
 from softcue.data.sources import AirlineComplaints, Raft, Table, TweetTopic
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
@@ -53,6 +54,7 @@ INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
     "softcue.prompts.saved_initialiser.Saved": Saved,
 }
 SOURCES: Mapping[str, Callable[..., Source]] = {
+    "softcue.data.hub_sets.HubSet": HubSet,
     "softcue.data.sources.AirlineComplaints": AirlineComplaints,
     "softcue.data.sources.Raft": Raft,
     "softcue.data.sources.Table": Table,
