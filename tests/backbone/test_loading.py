@@ -203,7 +203,7 @@ def test_a_full_disk_while_dequantising_is_named_and_leaves_no_file(
 
     gguf, cache = tmp_path / "model.gguf", tmp_path / "cache"
     gguf.write_bytes(b"GGUF")
-    monkeypatch.setattr(embedded.AutoModelForCausalLM, "from_pretrained", fail)
+    monkeypatch.setattr("softcue.backbone.embedded.AutoModelForCausalLM.from_pretrained", fail)
     with pytest.raises(BackboneError, match=r"cannot be kept in .* \(.*No space left .* SOFTCUE_CACHE"):
         dequantised(gguf, cache)
     assert [path for path in (cache / "backbones").iterdir() if path.suffix != ".lock"] == []

@@ -16,11 +16,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from torch import nn
 
-from docs import options
+from docs import options as options_page
 from docs.fill import BLOCK, PAGES, ROOT, filled
 from experiments.speed.table import markdown
 from softcue.build import build_prompt
 from softcue.configs import CONFIG_PATH
+from softcue.configs.groups import GROUPS, options
 from softcue.data.template import compose
 from softcue.runs.record import RunRecord, Status
 from tests.docs.commands import inline_code
@@ -49,13 +50,13 @@ def test_the_speed_tables_are_those_of_the_measurements() -> None:
 
 
 def test_the_page_of_options_is_the_present_one() -> None:
-    assert options.PAGE.read_text() == options.page(), "run `make docs`"
+    assert options_page.PAGE.read_text() == options_page.page(), "run `make docs`"
 
 
 def test_the_page_of_options_has_every_group_that_a_user_can_choose_from() -> None:
     folders = {path.parent for path in CONFIG_PATH.glob("*/**/[!_]*.yaml")}
     groups = {str(folder.relative_to(CONFIG_PATH)) for folder in folders}
-    assert groups - {"hydra", "paths", "tuned", "prompt/baseline"} == options.GROUPS.keys()
+    assert groups - {"hydra", "paths", "tuned", "prompt/baseline"} == GROUPS.keys()
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
@@ -77,13 +78,13 @@ def test_every_setting_and_option_that_a_page_names_exists(page: Path) -> None:
         name, _, value = word.partition("=")
         if value and is_group(name):
             for choice in re.split(r"[|,]", value.strip("[]")):
-                assert "…" in choice or choice in options.options(name), word
+                assert "…" in choice or choice in options(name), word
         elif re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name) and name.split(".")[0] in TOP_LEVEL:
             assert name in SETTINGS or Path(name).suffix == ".safetensors", word
 
 
 def is_group(name: str) -> bool:
-    return name in options.GROUPS and name != "chain"
+    return name in GROUPS and name != "chain"
 
 
 def setting_names() -> Iterator[str]:

@@ -7,8 +7,10 @@ import json
 import socket
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event
+from types import MappingProxyType
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 STATUS = {
@@ -75,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.server.next_fault()
         if fault in STATUS:
             status, code = STATUS[fault]
-            self._send(b"", status=status, **({"X-Error-Code": code} if code else {}))
+            self._send(b"", status=status, headers={"X-Error-Code": code} if code else {})
         elif fault == "hanging":
             self.server.released.wait(30)
         elif fault == "resetting":
@@ -84,12 +86,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
         elif fault == "captive portal":
-            self._send(b"<html>Welcome to the hotel</html>", **{"Content-Type": "text/html"})
+            self._send(b"<html>Welcome to the hotel</html>", headers={"Content-Type": "text/html"})
         elif self.path.startswith("/api/"):
             kind, repo = self.path.removeprefix("/api/").partition("/revision/")[0].split("/", 1)
             names = self.server.files[f"datasets/{repo}" if kind == "datasets" else repo]
             listing = {"sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
-            self._send(json.dumps(listing).encode(), **{"Content-Type": "application/json"})
+            self._send(json.dumps(listing).encode(), headers={"Content-Type": "application/json"})
         else:
             repo, _, place = self.path[1:].partition("/resolve/")
             revision_and_name = place.replace("refs%2Fconvert%2Fparquet", "main").split("/", 1)
@@ -98,16 +100,23 @@ class Handler(BaseHTTPRequestHandler):
     def _send_file(self, content: bytes, fault: str | None) -> None:
         headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
         if self.command == "HEAD" or fault is None:
-            self._send(content, **headers)
+            self._send(content, headers=headers)
         elif fault == "garbage":
-            self._send(bytes(byte ^ 1 for byte in content), **headers)
+            self._send(bytes(byte ^ 1 for byte in content), headers=headers)
         else:
-            self._send(content, part=len(content) // 2, **headers)
+            self._send(content, part=len(content) // 2, headers=headers)
             if fault == "stalling":
                 self.server.released.wait(30)
             self.close_connection = True
 
-    def _send(self, content: bytes, *, status: int = 200, part: int | None = None, **headers: str) -> None:
+    def _send(
+        self,
+        content: bytes,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        status: int = 200,
+        part: int | None = None,
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import datasets
 
 from softcue.data.collate import Collator, Example
-from softcue.data.encode import EncodedRow, Encoder, Kind
+from softcue.data.encode import Encoder, Kind
+from softcue.data.encoded import EncodedRow
 from softcue.data.pool import Pool, Source, load_pool
 from softcue.data.run_data import PARTS, Batching, Part, Rows, RunData
 from softcue.data.splits import Parts, Splitter

@@ -70,7 +70,8 @@ class RunPredictions:
     @property
     def confidence_B(self) -> NDArray[np.float64]:
         """The probability of the most likely class."""
-        return self.probability_BC.max(axis=1)
+        highest_B: NDArray[np.float64] = self.probability_BC.max(axis=1)
+        return highest_B
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -292,7 +293,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Caution:
-    """Something that weakens the comparison. `kind` groups cautions; `cells` are keys, none if all are meant."""
+    """Something that weakens the comparison. `kind` groups cautions; no `cells` means all of them."""
 
     kind: str
     text: str
@@ -304,8 +305,8 @@ class TaskComparison:
     """All cells of one task on one part, the best first by the metric of the sort.
 
     `settings` are the paths that some cell has, in the order of columns. `pairs` has every two cells, the
-    higher-placed one first, for the metric of the sort; with many cells, only those with the best (`all_pairs`
-    is then False).
+    higher-placed one first, for the metric of the sort; with many cells, only those with the best
+    (`all_pairs` is then False).
     """
 
     task: str
