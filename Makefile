@@ -13,7 +13,7 @@ CLUSTER := .venv/.cluster
 # -qq hides pip's progress and warnings, not its errors
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all test-cluster lint format types bench docs site clean
+.PHONY: help setup demo test test-all test-cluster lint format types bench report docs site clean
 
 help:  ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ types: setup  ## check types with mypy, strict
 bench: setup  ## measure softcue against PEFT and its start-up (about 40 minutes), into experiments/speed
 	@$(BIN)/python -m experiments.speed.benchmark
 	@$(BIN)/python -m experiments.speed.table
+
+report: setup  ## compare all runs under runs/, as tables and as the page runs/report.html
+	@$(BIN)/softcue-report page=runs/report.html
 
 docs: setup  ## write the generated pages, tables and pictures into README.md and docs/
 	@$(BIN)/python -m experiments.speed.picture

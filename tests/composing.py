@@ -62,7 +62,7 @@ GROUPS = sorted(
 CHOICES = [
     f"{group}={option}"
     for group in GROUPS
-    if group not in ("hydra", "prompt/baseline", "chain")
+    if group not in ("hydra", "prompt/baseline", "chain", "report")
     for option in options(group)
 ] + [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
 

@@ -90,7 +90,8 @@ class HubRepo:
                 if self.received > self.highest:
                     self.highest = self.received
                     watched.show_life()
-                return super().update(n)
+                refreshed: bool | None = super().update(n)
+                return refreshed
 
         paths = []
         for name in choose(names):

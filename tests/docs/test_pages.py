@@ -80,11 +80,11 @@ def test_every_setting_and_option_that_a_page_names_exists(page: Path) -> None:
             for choice in re.split(r"[|,]", value.strip("[]")):
                 assert "…" in choice or choice in options(name), word
         elif re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", name) and name.split(".")[0] in TOP_LEVEL:
-            assert name in SETTINGS or Path(name).suffix == ".safetensors", word
+            assert name in SETTINGS or Path(name).suffix in FILES, word
 
 
 def is_group(name: str) -> bool:
-    return name in GROUPS and name != "chain"
+    return name in GROUPS and name not in ("chain", "report")
 
 
 def setting_names() -> Iterator[str]:
@@ -92,7 +92,10 @@ def setting_names() -> Iterator[str]:
     for path in CONFIG_PATH.rglob("*.yaml"):
         place = path.relative_to(CONFIG_PATH)
         content = yaml.safe_load(path.read_text())
-        if place.parts[0] in ("tuned", "sweep", "experiment", "debug", "chain") or place.stem in APPS:
+        if (
+            place.parts[0] in ("tuned", "sweep", "experiment", "debug", "chain", "report")
+            or place.stem in APPS
+        ):
             continue
         package = ".".join(part for part in place.parts[:-1] if part not in ("baseline", "default"))
         yield from dotted(content, package)
@@ -106,6 +109,8 @@ def dotted(node: object, above: str) -> Iterator[str]:
             yield from dotted(value, path)
 
 
+APART = ("tuned", "sweep", "experiment", "debug", "chain", "report")
+FILES = (".safetensors", ".html", ".csv")
 APPS = ("predict", "report", "export", "inspect", "watch", "chain")
 SETTINGS = frozenset(setting_names())
 TOP_LEVEL = frozenset(name.split(".")[0] for name in SETTINGS) - {"hydra"}

@@ -139,8 +139,9 @@ def _write_tables(folder: Path) -> None:
 
 def _copy_records(folder: Path) -> None:
     """The committed records where the pages have them, and some where a reader's own sweep would be."""
-    for record in (ROOT / "experiments").glob("*/*/*/record.json"):
-        _copy(record, folder / record.relative_to(ROOT))
+    for name in ("*/*/*/record.json", "*/*/*/predictions_*.parquet", "*/*.csv"):
+        for file in (ROOT / "experiments").glob(name):
+            _copy(file, folder / file.relative_to(ROOT))
     for record in (ROOT / "experiments" / "quickstart" / "runs").glob("*/record.json"):
         for root in ("runs/demo", "runs/methods_x_seeds", "experiments/precision/runs"):
             _copy(record, folder / root / record.parent.name / record.name)

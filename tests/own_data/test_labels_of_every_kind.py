@@ -8,10 +8,10 @@ import pytest
 
 import softcue
 from softcue.export.adapter import load_all, peft_files
-from softcue.report.groups import group_runs
 from tests.docs.commands import Call
 from tests.docs.workspace import run_entry_point
 from tests.own_data.conftest import Compose, write_reviews
+from tests.report.reading import read
 from tests.running import train_one
 
 KINDS = {
@@ -38,7 +38,8 @@ def test_labels_of_a_kind_reach_record_report_card_and_predictions(
     assert record is not None
     assert record.status == "complete", record.error
     assert {name for name in record.metrics["test"] if name.startswith("f1/")} == {f"f1/{n}" for n in names}
-    assert [group.method for group in group_runs([record])] == ["prompt_tuning"]
+    (task,) = read(f"runs={folder.path.parent}").tasks
+    assert [cell.method for cell in task.cells] == ["prompt_tuning"]
     card = peft_files(load_all(str(folder.path), task=None), name="reviews")["README.md"].decode()
     assert all(words in card for words in ("| poor |", "| fine |"))
     prediction = softcue.load(folder.path).predict("the text of a review")

@@ -51,7 +51,7 @@ def test_the_table_names_every_method_and_the_notes_what_went_wrong(runs: Path) 
 def test_output_holds_the_csv_alone_and_the_notes_go_to_stderr(runs: Path) -> None:
     done = _report(runs, "runs=runs/demo", "format=csv", "output=table.csv")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr.startswith("failed: p_tuning")
+    assert "failed: p_tuning" in done.stderr
     with (runs / "table.csv").open() as file:
         assert [line["method"] for line in csv.DictReader(file)] == ["prompt_tuning", "hard_prompt"]
 
@@ -59,16 +59,19 @@ def test_output_holds_the_csv_alone_and_the_notes_go_to_stderr(runs: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["runs=none"], "error: no run records under none: give the folder that holds them"),
+        (["runs=none"], "error: no run records under none: looked for record.json there"),
         (
             ["runs=runs/demo", "format=html"],
-            "error: format is 'html'; choose one of terminal, markdown, csv.",
+            "error: format is 'html'; choose one of terminal, markdown, latex, csv.",
         ),
         (
             ["runs=runs/demo", "sort_by=loss"],
             "error: 'loss' is not a metric; choose one of accuracy",
         ),
-        (["runs=runs/demo", "output=no/table.txt"], "error: no/table.txt cannot be written (No such file"),
+        (
+            ["runs=runs/demo", "output=no/table.txt"],
+            "error: no/table.txt cannot be written: there is no",
+        ),
         (["runs=???"], "error: runs has no default; give it as runs=..."),
     ],
 )

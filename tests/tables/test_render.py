@@ -139,7 +139,7 @@ def test_csv_is_written_alone_and_its_notes_go_to_stderr(capsys: pytest.CaptureF
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     for form in RENDERERS:
         expect_format(form)
-    with pytest.raises(ConfigError, match="format is 'html'; choose one of terminal, markdown, csv"):
+    with pytest.raises(ConfigError, match="format is 'html'; choose one of terminal, markdown, latex, csv"):
         expect_format("html")
 
 

@@ -24,6 +24,7 @@ GROUPS = {
     "debug": "For a first look.",
     "hydra/sweeper": "How a sweep chooses its jobs; the ready sweeps choose one themselves.",
     "chain": "Stages of training, for `softcue-chain`.",
+    "report": "What `softcue-report` shows.",
 }
 
 

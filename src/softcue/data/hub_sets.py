@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -105,7 +106,7 @@ def _cached_names(repo: str) -> list[str]:
 
 def _read_files(repo: HubRepo, names: Sequence[str]) -> pa.Table:
     try:
-        files = [repo.cached(name) or repo.fetch(lambda _, name=name: [name])[0] for name in names]
+        files = [repo.cached(name) or repo.fetch(partial(_only, name))[0] for name in names]
     except HubError as error:
         raise _not_given(error) from error
     try:
@@ -114,6 +115,10 @@ def _read_files(repo: HubRepo, names: Sequence[str]) -> pa.Table:
         raise DataError(
             f"{repo.name} from the hub is damaged ({error}); delete {files[0].parent} to fetch it again."
         ) from error
+
+
+def _only(name: str, _: Sequence[str]) -> list[str]:
+    return [name]
 
 
 def _not_given(error: HubError) -> DataError:

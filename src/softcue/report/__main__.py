@@ -1,52 +1,97 @@
-"""`softcue-report`: a comparison of the run records under a folder, printed or written to a file."""
+"""`softcue-report`: a comparison of runs from their records, printed or written to a file."""
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
-from softcue.errors import RunError
-from softcue.report.columns import comparison
-from softcue.report.groups import group_runs, unfinished
 from softcue.runs.metrics import metric_named
-from softcue.runs.record import RunRecord
-from softcue.runs.store import list_records
 from softcue.tables.render import expect_format, write_tables
+
+if TYPE_CHECKING:
+    from softcue.report.command import Request
+
+LISTS = ("runs", "theirs", "metrics", "compare", "show", "columns")
+"""Settings whose values may be given as `a,b`; Hydra would take that for a sweep."""
+
+
+def main() -> None:
+    """Compare runs, as the command line says."""
+    listed = re.compile(rf"({'|'.join(LISTS)})=([^\[\]{{}}'\"]*,[^\[\]{{}}'\"]*)")
+    sys.argv[1:] = [listed.sub(r"\1=[\2]", one) if listed.fullmatch(one) else one for one in sys.argv[1:]]
+    _report()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="report")
 @run_app
-def main(settings: DictConfig) -> None:
-    """Write the comparison of all runs under a folder."""
+def _report(settings: DictConfig) -> None:
     expect_format(settings.format)
+    request = read_request(settings)
+    # scipy takes a second to import, which --help and mistakes do without.
+    from softcue.report.command import make_comparison, tables_of, two_run_request
+
+    if request.compare:
+        request = two_run_request(request)
+    drawn = settings.page is not None or settings.plots is not None
+    comparison = make_comparison(request, details=drawn)
+    tables, notes = tables_of(request, comparison, settings.format)
+    if drawn:
+        # matplotlib takes a second to import, which tables do without.
+        from softcue.report.files import write_page, write_plots
+
+        if settings.plots is not None:
+            notes += write_plots(comparison, Path(settings.plots))
+        if settings.page is not None:
+            write_page(comparison, Path(settings.page))
+    write_tables(tables, form=settings.format, output=settings.output, notes=notes)
+
+
+def read_request(settings: DictConfig) -> Request:
+    """The settings as the request they stand for.
+
+    Raises:
+        ConfigError: a metric or piece that does not exist.
+    """
     metrics, sort_by = [metric_named(name) for name in settings.metrics], metric_named(settings.sort_by)
-    root = Path(settings.runs)
-    listing = list_records(root)
-    notes = [*unfinished(listing.records), *(f"unreadable: {problem}" for problem in listing.problems)]
-    groups = group_runs(listing.records)
-    if not groups:
-        raise RunError(_nothing(root, notes))
-    title = _title(listing.records, part=settings.part)
-    table = comparison(groups, title=title, part=settings.part, metrics=metrics, sort_by=sort_by)
-    write_tables([table], form=settings.format, output=settings.output, notes=notes)
+    from softcue.report.command import Request
+    from softcue.report.compare import Shown
+
+    columns = None if settings.columns is None else tuple(_texts(settings.columns))
+    return Request(
+        roots=[Path(path) for path in _texts(settings.runs)],
+        theirs=[Path(path) for path in _texts(settings.theirs)],
+        shown=Shown(part=settings.part, metrics=tuple(metrics), sort_by=sort_by, columns=columns),
+        where={name: _texts(value) for name, value in _flat(settings.where)},
+        repeated=_texts(settings.repeated),
+        show=_texts(settings.show),
+        paper=None if settings.paper is None else Path(settings.paper),
+        compare=_texts(settings.compare),
+        num_rows=settings.rows,
+    )
 
 
-def _title(records: Sequence[RunRecord], *, part: str) -> str:
-    """Task, backbone and part; a baseline has no backbone."""
-    tasks = sorted({record.task for record in records})
-    backbones = sorted({record.backbone for record in records if record.backbone is not None})
-    return " · ".join(words for words in (", ".join(tasks), ", ".join(backbones), part) if words)
+def _texts(value: object) -> Sequence[str]:
+    """A list of texts; one value is a list of it, and null one of nothing."""
+    if value is None:
+        return []
+    return [str(one) for one in value] if isinstance(value, ListConfig | list) else [str(value)]
 
 
-def _nothing(root: Path, notes: Sequence[str]) -> str:
-    if notes:
-        return f"no run under {root} is complete. " + "; ".join(notes)
-    return f"no run records under {root}: give the folder that holds them, as in runs=runs/demo."
+def _flat(where: DictConfig | None) -> list[tuple[str, Any]]:
+    """The filters by dotted path."""
+    from softcue.runs.identity import leaves
+
+    plain = {} if where is None else OmegaConf.to_container(where)
+    assert isinstance(plain, dict)
+    return list(leaves({str(name): value for name, value in plain.items()}))
 
 
 if __name__ == "__main__":

@@ -70,8 +70,7 @@ class RunPredictions:
     @property
     def confidence_B(self) -> NDArray[np.float64]:
         """The probability of the most likely class."""
-        highest_B: NDArray[np.float64] = self.probability_BC.max(axis=1)
-        return highest_B
+        return np.asarray(self.probability_BC.max(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,7 +107,8 @@ class Run:
     `origin` is "" for a run of softcue, and otherwise the file that somebody else's score was read from.
     `replicate` names what runs of one cell differ in, such as {"seed": "3", "split.fold": "0"}: runs of two
     cells with the same replicate are a pair. `rows` is the number of rows that were scored, None if unknown.
-    `record` and `folder` are None for other people's runs.
+    `facts` is what it ran on: versions of packages, "dtype", "engine", "cpu", "gpu", "backbone",
+    "training rows". `record` and `folder` are None for other people's runs.
     """
 
     run_id: str
@@ -119,6 +119,7 @@ class Run:
     rows: int | None
     predictions: RunPredictions | None
     cost: Cost
+    facts: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
     record: RunRecord | None = None
     folder: Path | None = None
@@ -173,8 +174,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The cell's name on one line: the method, and its settings where they differ."""
-        return ", ".join([self.method, *(f"{path}={value}" for path, value in self.settings.items())])
+        """The cell's name on one line: the method, and its settings where they differ, by their last part."""
+        settings = (f"{path.rpartition('.')[2]}={value}" for path, value in self.settings.items())
+        return ", ".join([self.method, *settings])
 
     @property
     def theirs(self) -> bool:
@@ -293,7 +295,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Caution:
-    """Something that weakens the comparison. `kind` groups cautions; no `cells` means all of them."""
+    """Something that weakens the comparison.
+
+    `kind` groups cautions, such as "versions"; `cells` are keys, none if all cells are meant.
+    """
 
     kind: str
     text: str
@@ -305,8 +310,8 @@ class TaskComparison:
     """All cells of one task on one part, the best first by the metric of the sort.
 
     `settings` are the paths that some cell has, in the order of columns. `pairs` has every two cells, the
-    higher-placed one first, for the metric of the sort; with many cells, only those with the best
-    (`all_pairs` is then False).
+    higher-placed one first, for the metric of the sort; with many cells, only those with the best, and
+    `all_pairs` is then False. `rows` is None if no run has predictions.
     """
 
     task: str

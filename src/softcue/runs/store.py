@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,9 +130,10 @@ class RunFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """The records under a folder, and one error for each that cannot be read."""
+    """The records under a folder, the folder of each, and one error for each that cannot be read."""
 
     records: tuple[RunRecord, ...]
+    folders: tuple[Path, ...]
     problems: tuple[RunError, ...]
 
 
@@ -142,13 +143,19 @@ def list_records(root: Path) -> Listing:
     A record that cannot be read becomes a problem and hides no other. Folders without a record are
     skipped, and a root that does not exist has none.
     """
-    records, problems = [], []
-    for path in sorted(root.glob(f"*/{RECORD}")):
+    return read_records(sorted(root.glob(f"*/{RECORD}")))
+
+
+def read_records(paths: Iterable[Path]) -> Listing:
+    """Read records; one that cannot be read becomes a problem and hides no other."""
+    records, folders, problems = [], [], []
+    for path in paths:
         try:
             records.append(_read(path))
+            folders.append(path.parent)
         except RunError as problem:
             problems.append(problem)
-    return Listing(records=tuple(records), problems=tuple(problems))
+    return Listing(records=tuple(records), folders=tuple(folders), problems=tuple(problems))
 
 
 def _read(path: Path) -> RunRecord:

@@ -1,4 +1,4 @@
-"""Tables as text for the terminal, as Markdown and as CSV.
+"""Tables as text for the terminal, as Markdown, LaTeX and CSV.
 
 A further format is one more function in `RENDERERS`.
 """
@@ -10,7 +10,8 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,10 @@ GLUE = "\ue000"
 
 
 def terminal(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> str:
-    """Plain text of `width` columns, or of more where a number would be cut."""
+    """Plain text of `width` columns, or of more where a number would be cut.
+
+    Columns for which there is no room stand beneath the others, with the names of the rows again.
+    """
     blocks = [_terminal_block(table, width) for table in tables]
     if notes:
         blocks.append("\n".join(note.translate(CONTROLS) for note in notes))
@@ -39,28 +43,56 @@ def terminal(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> 
 
 
 def _terminal_block(table: Table[Any], width: int) -> str:
-    # rich's Text, not str: rich would read a layout such as [soft:5] as its own markup.
-    title, caption = (
-        Text(text.translate(CONTROLS)) if text else None for text in (table.title, table.caption)
-    )
-    drawn = rich_table.Table(title=title, caption=caption, box=SIMPLE_HEAD)
-    drawn.title_justify = drawn.caption_justify = "left"
-    drawn.pad_edge, drawn.collapse_padding = False, True
     cells = [
         [[piece.replace(" ", GLUE) for piece in column.pieces(row)] for row in table.rows]
         for column in table.columns
     ]
-    widths = _fitted(list(map(_limits, table.columns, cells)), width - 2 * len(table.columns))
-    for column, column_width in zip(table.columns, widths, strict=True):
-        heading = _stacked(column)
-        drawn.add_column(heading, justify=column.align, width=column_width, overflow="fold")
+    limits = [_limits(*of) for of in zip(table.columns, cells, strict=True)]
+    parts = _parts(table.columns, [least for least, _ in limits], width)
+    grids = [
+        _grid(
+            [table.columns[at] for at in part],
+            [cells[at] for at in part],
+            _fitted([limits[at] for at in part], width - 2 * len(part)),
+        )
+        for part in parts
+    ]
+    caption = Text(table.caption.translate(CONTROLS)).wrap(Console(), width)
+    above = [f"{table.title.translate(CONTROLS)}\n"] if table.title else []
+    beneath = ["\n".join(str(line).rstrip() for line in caption)] if table.caption else []
+    return "\n".join([*above, "\n\n".join(grids), *(f"\n{text}" for text in beneath)])
+
+
+def _parts(columns: Sequence[Column[Any]], least: Sequence[int], width: int) -> list[list[int]]:
+    """The columns by place, in parts that fit beneath each other; each repeats the names of the rows.
+
+    Those are the first columns, up to the first number.
+    """
+    names = list(takewhile(lambda at: columns[at].align == "left", range(len(columns))))[: len(columns) - 1]
+    of_names = sum(least[at] + 2 for at in names)
+    parts, room = [names[:]], width - of_names
+    for at in range(len(names), len(columns)):
+        if least[at] + 2 > room and len(parts[-1]) > len(names):
+            parts.append(names[:])
+            room = width - of_names
+        parts[-1].append(at)
+        room -= least[at] + 2
+    return parts
+
+
+def _grid(columns: Sequence[Column[Any]], cells: Sequence[Sequence[list[str]]], widths: Sequence[int]) -> str:
+    drawn = rich_table.Table(box=SIMPLE_HEAD)
+    drawn.pad_edge, drawn.collapse_padding = False, True
+    for column, column_width in zip(columns, widths, strict=True):
+        drawn.add_column(_stacked(column), justify=column.align, width=column_width, overflow="fold")
     for row in zip(*cells, strict=True):
+        # rich's Text, not str: rich would read a layout such as [soft:5] as its own markup.
         drawn.add_row(*(Text(" ".join(pieces)) for pieces in row))
     console = Console(file=io.StringIO(), width=sum(widths) + 2 * len(widths), color_system=None)
     with console.capture() as captured:
         console.print(drawn, crop=False)
     lines = [line.rstrip() for line in captured.get().replace(GLUE, " ").splitlines()]
-    return "\n".join(lines).rstrip()
+    return "\n".join(lines).strip("\n")
 
 
 def _stacked(column: Column[Any]) -> str:
@@ -112,6 +144,58 @@ def escape_markdown(text: str) -> str:
 _MARKUP = re.compile(r"[\\`*\[<|~$]|&(?=#?\w+;)|(?<![^\W_])_|_(?![^\W_])")
 
 
+def latex(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> str:
+    """A tabular of booktabs for each table, title, caption and notes as LaTeX's comments."""
+    blocks = [_latex_block(table) for table in tables]
+    if notes:
+        blocks.append("\n".join(f"% {note.translate(CONTROLS)}" for note in notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _latex_block(table: Table[Any]) -> str:
+    def line(texts: Iterable[str]) -> str:
+        return " & ".join(map(escape_latex, texts)) + r" \\"
+
+    comments = [f"% {text.translate(CONTROLS)}" for text in (table.title, table.caption) if text]
+    align = "".join("r" if column.align == "right" else "l" for column in table.columns)
+    rows = [line(column.cell(row) for column in table.columns) for row in table.rows]
+    return "\n".join(
+        [
+            *comments,
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            line(column.heading for column in table.columns),
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def escape_latex(text: str) -> str:
+    """One line of LaTeX that is set as this text, apart from characters that the font lacks."""
+    return "".join(_LATEX.get(character, character) for character in text.translate(CONTROLS))
+
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # A row that begins with a bracket would be read as the option of the line break before it.
+    "[": "{[}",
+    "]": "{]}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "–": "--",
+    "\ufffd": "?",
+}
+
+
 def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> str:
     """A single table, one value a cell, numbers unrounded, nothing where there is none; without notes."""
     (table,) = tables
@@ -130,7 +214,7 @@ def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> 
     return text.getvalue()
 
 
-RENDERERS = {"terminal": terminal, "markdown": markdown, "csv": csv_text}
+RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": csv_text}
 
 
 def expect_format(form: str) -> None:
