@@ -115,7 +115,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
 
     with monkeypatch.context() as patch:
         patch.setattr(LastState, "on_train_batch_start", interrupted)
-        with pytest.raises(SystemExit):  # as Lightning ends an interrupted process
+        with pytest.raises(KeyboardInterrupt):
             train(config)
     again = train_one(config)
     record = again.record()

@@ -156,13 +156,13 @@ def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_concurrent_sweeps_run_no_job_twice(tiny: list[str], tmp_path: Path) -> None:
-    arguments = [*tiny, "seed=0,1,2,3", f"paths.runs={tmp_path / 'runs'}"]
+    arguments = [*tiny, "seed=0,1", f"paths.runs={tmp_path / 'runs'}"]
     both = [start(*arguments, cwd=tmp_path) for _ in range(2)]
     for process in both:
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
     logs = [path.read_text() for path in (tmp_path / "runs").glob("*/run.log")]
-    assert [log.count("INFO run ") for log in logs] == [1] * 4
+    assert [log.count("INFO run ") for log in logs] == [1] * 2
 
 
 def content(folder: Path) -> dict[str, object]:
@@ -184,7 +184,7 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
     sweep: Sweep, tiny: list[str], tmp_path: Path, seed: int
 ) -> None:
@@ -193,11 +193,11 @@ def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
         *tiny,
         "prompt=p_tuning_lstm,prefix_tuning",
         'prompt.layout="[soft:4]{input}"',
-        "trainer.max_epochs=40",
+        "trainer.max_epochs=20",
         "threads=1",  # so that both processes use the same number
     ]
     runs = tmp_path / "runs"
-    step = random.Random(seed).randrange(2, 60)
+    step = random.Random(seed).randrange(2, 30)
 
     def rows() -> int:
         return sum(len(path.read_text().splitlines()) for path in runs.glob("*/metrics.csv"))

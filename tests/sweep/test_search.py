@@ -42,8 +42,8 @@ def test_an_interrupted_study_is_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(Session, "score", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            sweep(*arguments, "hydra.sweeper.num_trials=2")
+        code, _ = sweep(*arguments, "hydra.sweeper.num_trials=2")
+    assert code == 130
     (begun,) = study(tmp_path / "runs").trials
     assert begun.state == TrialState.RUNNING
 
