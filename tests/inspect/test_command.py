@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -40,9 +41,9 @@ def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def test_the_terminal_shows_a_line_for_each_virtual_token(train_fast: TrainFast, inspect: Inspect) -> None:
     printed = inspect(f"run={train_fast('prompt=prompt_tuning')}", "rows=2", "nearest=3")
     lines = printed.split("Nearest words, ")[0].splitlines()
-    assert lines[0] == "prompt_tuning · airline_complaints · smollm2_135m · seed 0"
+    assert lines[0] == "prompt_tuning · airline_complaints · tiny · seed 0"
     assert [line.split()[0] for line in lines if line.strip()[:1].isdigit()] == [str(k) for k in range(20)]
-    assert "' tweet' 0." in printed
+    assert re.search(r"'.+' 0\.\d", printed)
     assert "the text of 2 training rows" in " ".join(printed.split())
     assert "…" not in printed
 
@@ -50,7 +51,7 @@ def test_the_terminal_shows_a_line_for_each_virtual_token(train_fast: TrainFast,
 def test_a_prefix_is_shown_by_position_and_by_layer(train_fast: TrainFast, inspect: Inspect) -> None:
     printed = inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2")
     lines = printed.splitlines()
-    assert sum(line.strip()[:1].isdigit() for line in lines) == 20 + 30
+    assert sum(line.strip()[:1].isdigit() for line in lines) == 20 + 2
     assert "by layer" in printed
     assert "nearest" not in printed
 
@@ -71,9 +72,9 @@ def test_csv_has_every_layer_and_position_of_a_prefix(train_fast: TrainFast, ins
     printed = inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2", "format=csv")
     lines = list(csv.DictReader(io.StringIO(printed)))
     assert [(line["layer"], line["position"]) for line in lines] == [
-        (str(layer), str(position)) for layer in range(30) for position in range(20)
+        (str(layer), str(position)) for layer in range(2) for position in range(20)
     ]
-    shares = [float(line["attention"]) for line in lines if line["layer"] == "5"]
+    shares = [float(line["attention"]) for line in lines if line["layer"] == "1"]
     assert 0 < sum(shares) < 1
 
 
@@ -106,7 +107,7 @@ def test_the_same_reading_draws_the_same_picture(train_fast: TrainFast, method: 
     [
         ([], "error: run has no default; give it as run=..."),
         (["run=nowhere"], "error: nowhere holds no record.json; give the folder of a run"),
-        (["run=x", "format=html"], "error: format is 'html'; choose one of terminal, markdown, csv."),
+        (["run=x", "format=html"], "error: format is 'html'; choose one of terminal, markdown, latex, csv."),
         (["run=x", "rows=0"], "error: rows is 0; give a whole number from 1 up."),
         (["run=x", "nearest=0"], "error: nearest is 0; give a whole number from 1 up."),
         (["run=x", "plot=picture.jpg"], "error: plot is 'picture.jpg'; end its name in .png or .svg."),

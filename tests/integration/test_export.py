@@ -1,4 +1,4 @@
-"""softcue-export, from a real run to PEFT on the real backbone and back."""
+"""softcue-export, from a run to PEFT and back; on the embedded model where the mark `slow` is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Runs = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Runs:
     """Trains a method for two steps, once for the module, and gives its run's folder."""
     root = tmp_path_factory.mktemp("runs")
 
@@ -44,6 +44,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         settings = train_config(
             "experiment=quickstart",
             "debug=fast",
+            "backbone=local",
+            f"backbone.path={tiny_backbone}",
+            "backbone.name=tiny",
             "split.num_train=16",
             "split.num_test=12",
             "trainer.enable_progress_bar=false",
@@ -154,7 +157,7 @@ def test_the_card_states_the_records_numbers(runs: Runs, tmp_path: Path) -> None
     for stated in (
         "[20 virtual tokens]Judge it : Tweet text : {Tweet text} Label :",
         'row = "Judge it : Tweet text : " + texts["Tweet text"] + " Label :"',
-        f"({20 * 576:,} numbers)",
+        f"({20 * 16:,} numbers)",
         record.git.commit,
         record.data_fingerprint,
         f"torch {record.versions['torch']}",

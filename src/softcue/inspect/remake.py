@@ -15,7 +15,7 @@ from torch import Generator
 
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.hub_sets import HubSet
-from softcue.data.pool import Source
+from softcue.data.pool import Source, load_pool
 from softcue.data.sources import AirlineComplaints, Raft, Table, TweetTopic
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
 from softcue.errors import RunError
@@ -108,7 +108,7 @@ def training_rows(prompt: TrainedPrompt) -> tuple[datasets.Dataset, str]:
     own = data.child("tasks").child(name) if "tasks" in data.values else data
     source, split = own.child("source").part(SOURCES), settings.child("split").part(SPLITS)
     with _unfit(own.at):
-        pool = source().load(prompt.task)
+        pool = load_pool(source(), prompt.task)
         return split().split(pool, prompt.task.classes).train, pool.fingerprint
 
 
