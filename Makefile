@@ -20,7 +20,7 @@ help:  ## list the chores
 
 setup: $(INSTALLED)  ## build .venv: pinned packages, the embedded model and tweets
 
-demo: setup  ## train and compare five methods on real tweets (about 8 minutes; again: seconds)
+demo: setup  ## train and compare nine methods on real tweets (about 8 minutes; again: seconds)
 	@$(BIN)/softcue-train -m sweep=demo
 	@$(BIN)/softcue-report runs=runs/demo
 
