@@ -31,6 +31,7 @@ def inspect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def run(*arguments: str) -> str:
         monkeypatch.setattr("sys.argv", ["softcue-inspect", *arguments])
+        monkeypatch.setenv("COLUMNS", "120")
         capsys.readouterr()
         main()
         return capsys.readouterr().out

@@ -146,7 +146,7 @@ def try_all(folder: Path, marks: Path, use: Callable[[Path], object], **which: i
 
 
 ONE_QUICKLY = [
-    method if method == "prompt_tuning" else pytest.param(method, marks=pytest.mark.slow) for method in METHODS
+    one if one == "prompt_tuning" else pytest.param(one, marks=pytest.mark.slow) for one in METHODS
 ]
 
 
