@@ -40,11 +40,11 @@ def computed(probability: Tensor, target: Tensor, *, nll: Tensor | None = None) 
 def test_exactly_the_declared_metrics_are_computed(rows: tuple[Tensor, Tensor]) -> None:
     names = computed(*rows)
     families = {name.partition("/")[0] for name in names}
-    assert families == set(METRICS)
+    assert families == set(METRICS) - {"own"}
     assert {metric_named(name).name for name in names} == set(names)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", sorted(set(METRICS) - {"own"}))
 def test_the_declared_direction_is_that_of_a_better_classifier(name: str) -> None:
     """A classifier that is sure and right, against one that is sure and wrong."""
     target = torch.tensor([0, 1, 2, 0])

@@ -66,7 +66,9 @@ def test_a_run_whose_folder_goes_away_says_so(
 
     with monkeypatch.context() as patch:
         patch.setattr(LastState, "on_train_batch_start", remove)
-        with pytest.raises(RunError, match=r"cannot be written: there is no folder .* start again"):
+        with pytest.raises(
+            RunError, match=r"cannot be written: there is no folder .* start the command again"
+        ):
             train_one(quickstart("callbacks.last.every_s=0"))
     assert train_one(quickstart("callbacks.last.every_s=0", "trainer.max_epochs=1")).is_complete
 

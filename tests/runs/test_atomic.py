@@ -114,6 +114,6 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write(
 
 def test_a_folder_that_has_gone_is_named_with_what_makes_it_again(tmp_path: Path) -> None:
     with pytest.raises(
-        RunError, match=r"last\.ckpt cannot be written: there is no folder .* start again the command"
+        RunError, match=r"last\.ckpt cannot be written: there is no folder .* start the command again"
     ):
         write_atomic(tmp_path / "gone" / "last.ckpt", b"")

@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from huggingface_hub import scan_cache_dir
+from huggingface_hub import constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from softcue.data.frames import loaded_table
@@ -91,12 +91,17 @@ def _all_names(repo: HubRepo) -> Sequence[str]:
 
 def _cached_names(repo: str) -> list[str]:
     try:
-        cached = [one for one in scan_cache_dir().repos if (one.repo_id, one.repo_type) == (repo, "dataset")]
+        cached = [
+            one
+            for one in scan_cache_dir(constants.HF_HUB_CACHE).repos
+            if (one.repo_id, one.repo_type) == (repo, "dataset")
+        ]
     except CacheNotFound:
         return []
     files = [
         file.file_path.relative_to(revision.snapshot_path).as_posix()
-        for one in cached
+        for one in repos
+        if (one.repo_id, one.repo_type) == (repo, "dataset")
         for revision in one.revisions
         if REVISION in revision.refs
         for file in revision.files

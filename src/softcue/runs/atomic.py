@@ -51,8 +51,8 @@ def unwritable(path: Path, error: OSError) -> RunError:
     """The error for a path that cannot be written."""
     if isinstance(error, FileNotFoundError):
         return RunError(
-            f"{path} cannot be written: there is no folder {path.parent}. Make it, or start again the "
-            "command that made it."
+            f"{path} cannot be written: there is no folder {path.parent}. Make it or start the command "
+            "again, or choose another folder, for runs with paths.runs=/another/folder."
         )
     return RunError(
         f"{path} cannot be written ({error.strerror or error}): free space there or choose another "
