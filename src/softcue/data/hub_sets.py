@@ -91,11 +91,7 @@ def _all_names(repo: HubRepo) -> Sequence[str]:
 
 def _cached_names(repo: str) -> list[str]:
     try:
-        cached = [
-            one
-            for one in scan_cache_dir(constants.HF_HUB_CACHE).repos
-            if (one.repo_id, one.repo_type) == (repo, "dataset")
-        ]
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return []
     files = [
