@@ -9,13 +9,25 @@ from softcue.errors import BackboneError
 from tests.backbone.family_table import PAGE, TOLERANCE, Measured, families, measure
 
 BY_DEFAULT = (
-    *("afmoe", "arcee", "axk1", "bert", "biogpt", "bitnet", "bloom", "codegen", "cohere", "cohere2"),
-    *("ctrl", "deepseek_v2", "deepseek_v3", "diffllama", "doge", "exaone4", "falcon", "gemma", "gemma2"),
-    *("gemma3_text", "glm4", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite"),
-    *("helium", "hrm_text", "internlm3", "iquestcoder", "jetmoe", "lfm2", "llama", "llama4_text", "mamba"),
-    *("minimax_m3_vl_text", "mistral", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo2", "opt"),
-    *("persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen3", "roberta", "rwkv", "smollm3", "stablelm"),
-    *("starcoder2", "xglm", "falcon, alibi", "llama, longrope", "mistral, window of 16"),
+    *("bert", "biogpt", "bitnet", "bloom", "codegen", "cohere2", "ctrl", "deepseek_v2", "deepseek_v3"),
+    *("diffllama", "doge", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2"),
+    *("gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "internlm3", "jetmoe", "lfm2", "llama"),
+    *("llama4_text", "mamba", "mistral", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo2"),
+    *(
+        "opt",
+        "phi",
+        "phi3",
+        "phimoe",
+        "qwen2",
+        "qwen3",
+        "roberta",
+        "rwkv",
+        "smollm3",
+        "xglm",
+        "falcon, alibi",
+        "llama, longrope",
+        "mistral, window of 16",
+    ),
     *("opt, projected embeddings", "phi3, longrope", "qwen2_moe, window of 0"),
 )
 """The families of the most used models, and one of each special kind; the others are marked slow."""

@@ -146,6 +146,7 @@ def test_after_kill_9_the_same_command_ends_in_the_same_bytes(run: Path, tmp_pat
     assert names(tmp_path) == {"tweets.csv", "whole.csv", "out.csv"}
 
 
+@pytest.mark.slow
 def test_stdin_goes_to_stdout_and_reports_to_stderr(run: Path, tmp_path: Path) -> None:
     lines = "".join(json.dumps({"body": text, "n": number}) + "\n" for number, text in enumerate(TWEETS))
     done = softcue_predict(run, "format=jsonl", "column=body", cwd=tmp_path, stdin=lines)

@@ -103,6 +103,7 @@ def test_every_method_has_the_same_trials_and_its_best_is_refitted(
         "sweep=equal_budget",
         "hydra.sweeper.num_trials=2",
         "~hydra.sweeper.spaces.p_tuning",
+        "trainer.max_epochs=1",
         "hydra.sweeper.folds=['split=few_shot_folds split.num_folds=2 split.fold=0',"
         "'split=few_shot_folds split.num_folds=2 split.fold=1']",
         "hydra.sweeper.refits=['seed=7','seed=8']",
