@@ -13,22 +13,9 @@ BY_DEFAULT = (
     *("diffllama", "doge", "exaone4", "falcon", "gemma", "gemma2", "gemma3_text", "glm4", "gpt2"),
     *("gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_oss", "gptj", "internlm3", "jetmoe", "lfm2", "llama"),
     *("llama4_text", "mamba", "mistral", "mixtral", "modernbert-decoder", "mpt", "nemotron", "olmo2"),
-    *(
-        "opt",
-        "phi",
-        "phi3",
-        "phimoe",
-        "qwen2",
-        "qwen3",
-        "roberta",
-        "rwkv",
-        "smollm3",
-        "xglm",
-        "falcon, alibi",
-        "llama, longrope",
-        "mistral, window of 16",
-    ),
-    *("opt, projected embeddings", "phi3, longrope", "qwen2_moe, window of 0"),
+    *("opt", "phi", "phi3", "phimoe", "qwen2", "qwen3", "roberta", "rwkv", "smollm3", "xglm"),
+    *("falcon, alibi", "llama, longrope", "mistral, window of 16", "opt, projected embeddings"),
+    *("phi3, longrope", "qwen2_moe, window of 0"),
 )
 """The families of the most used models, and one of each special kind; the others are marked slow."""
 
