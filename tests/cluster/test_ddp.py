@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -24,6 +25,7 @@ def trained(*overrides: str, runs: Path) -> tuple[dict[str, torch.Tensor], pd.Da
     return load_file(folder.prompt_path), pd.read_parquet(folder.predictions_path("test"))
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains(tiny: list[str], tmp_path: Path) -> None:
     # Labels of one and of two tokens: a plain mean of the processes' gradients would be another one.
     one, rows_of_one = trained(*tiny, "data.batch_size=4", runs=tmp_path / "one")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import torch
 
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.errors import ConfigError, RunError
+from softcue.export.__main__ import main
 from softcue.export.adapter import expect_free, load_all, peft_files
 from softcue.formats.folder import write_folder
 from softcue.trained import load
@@ -65,10 +65,17 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOFTCUE_CACHE", str(CACHE))
 
 
-def softcue_export(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "softcue.export", *arguments]
-    environment = {**os.environ, "SOFTCUE_CACHE": str(CACHE)}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+def softcue_export(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    """Run the command in this process; exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.chdir(cwd)
+        patch.setattr("sys.argv", ["softcue-export", *arguments])
+        try:
+            main()
+        except SystemExit as ended:
+            return int(ended.code or 0), out.getvalue(), err.getvalue()
+    return 0, out.getvalue(), err.getvalue()
 
 
 def exported(run: Path, folder: Path) -> Path:
@@ -114,8 +121,8 @@ def test_the_command_writes_a_small_folder_without_pickles_that_load_reads(
     runs: Runs, tmp_path: Path
 ) -> None:
     run = runs("prompt=prompt_tuning")
-    done = softcue_export(f"run={run}", "output=complaints", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    code, _, errors = softcue_export(f"run={run}", "output=complaints", cwd=tmp_path)
+    assert (code, errors) == (0, "")
     folder = tmp_path / "complaints"
     assert {path.name for path in folder.iterdir()} == {
         "adapter_config.json",
@@ -198,13 +205,10 @@ def test_an_ensemble_is_refused_with_the_way_out(runs: Runs) -> None:
 
 def test_a_mistake_is_one_line_and_a_dry_run_writes_nothing(runs: Runs, tmp_path: Path) -> None:
     run = runs("prompt=prompt_tuning")
-    ended = softcue_export(f"run={run}", "to=onnx", "output=x", cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (
-        1,
-        "error: to is 'onnx'; a prompt can be exported to peft.\n",
-    )
-    shown = softcue_export(f"run={run}", "output=x", "dry=true", cwd=tmp_path)
-    assert "x would hold adapter_config.json (" in shown.stdout
+    code, _, errors = softcue_export(f"run={run}", "to=onnx", "output=x", cwd=tmp_path)
+    assert (code, errors) == (1, "error: to is 'onnx'; a prompt can be exported to peft.\n")
+    _, shown, _ = softcue_export(f"run={run}", "output=x", "dry=true", cwd=tmp_path)
+    assert "x would hold adapter_config.json (" in shown
     assert list(tmp_path.iterdir()) == []
 
 

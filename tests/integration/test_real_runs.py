@@ -90,6 +90,7 @@ def test_the_trained_prompt_reloads_to_identical_predictions(quickstart: Quickst
     expect_identical_reload(quickstart(f"prompt={method}", "trainer.max_epochs=2"))
 
 
+@pytest.mark.slow
 def test_a_prefix_on_the_embedded_model_reloads_to_identical_predictions(real_quickstart: Quickstart) -> None:
     expect_identical_reload(real_quickstart("prompt=prefix_tuning", "trainer.max_epochs=2"))
 

@@ -45,6 +45,7 @@ CASES = {
         "optimizer.lr=3",
     ],
 }
+SLOW = ("by length, Adafactor", "two batches a step", "several tasks")
 JOINT = {
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"],
     "validated": ["joint.learning_rate=[0.1,0.01]", "split.num_validation=6"],
@@ -111,7 +112,9 @@ def resumes(folders: Sequence[RunFolder]) -> list[int]:
     return [training.resumes for training in trainings if training is not None]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case not in SLOW else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_a_run_that_resumes_from_any_step_ends_with_the_same_bytes(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:

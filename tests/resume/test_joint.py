@@ -27,6 +27,7 @@ CASES = {
     "several tasks": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
     "one prompt for several tasks": ["data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
 }
+QUICK = ("a suffix", "an LSTM with dropout", "two batches a step", "several tasks")
 
 
 def record_of(folder: RunFolder) -> RunRecord:
@@ -46,7 +47,9 @@ def expect_equal(joint: RunFolder, alone: RunFolder) -> None:
         assert record_of(joint).metrics["test"][name] == pytest.approx(value, rel=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_each_run_equals_itself_alone(compose: Compose, tmp_path: Path, case: str) -> None:
     """Seeds differ in rows, order, start and dropout."""
     # AdamW's first steps follow a gradient's sign: near zero, rounding changes the step.

@@ -155,6 +155,7 @@ def test_a_run_that_another_process_holds_is_refused(tmp_path: Path) -> None:
     assert train_one(settings).is_complete
 
 
+@pytest.mark.slow
 def test_two_concurrent_sweeps_run_no_job_twice(tmp_path: Path) -> None:
     arguments = [*BASELINE, "seed=0,1", f"paths.runs={tmp_path / 'runs'}"]
     both = [start(*arguments, cwd=tmp_path) for _ in range(2)]
