@@ -12,7 +12,7 @@ from softcue.configs import CONFIG_PATH
 from softcue.configs.compose import Composer, config_loader
 from softcue.configs.groups import GROUPS, claim, options
 
-OWN = tuple(group for group in GROUPS if group not in ("chain", "hydra/sweeper"))
+OWN = tuple(group for group in GROUPS if group not in ("chain", "report", "hydra/sweeper"))
 """The groups that softcue-train itself reads."""
 
 SETTINGS = {

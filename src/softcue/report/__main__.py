@@ -13,6 +13,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
+from softcue.errors import ConfigError
+from softcue.runs.clean import remove_failed
 from softcue.runs.metrics import metric_named
 from softcue.tables.render import expect_format, write_tables
 
@@ -35,6 +37,8 @@ def main() -> None:
 def _report(settings: DictConfig) -> None:
     expect_format(settings.format)
     request = read_request(settings)
+    if settings.clean is not None:
+        _clean(settings.clean, request)
     # scipy takes a second to import, which --help and mistakes do without.
     from softcue.report.command import make_comparison, tables_of, two_run_request
 
@@ -52,6 +56,13 @@ def _report(settings: DictConfig) -> None:
         if settings.page is not None:
             write_page(comparison, Path(settings.page))
     write_tables(tables, form=settings.format, output=settings.output, notes=notes)
+
+
+def _clean(what: str, request: Request) -> None:
+    if what != "failed":
+        raise ConfigError(f"clean is {what!r}; failed is all that it can be.")
+    for path in remove_failed(request.roots):
+        print(f"removed: {path}", file=sys.stderr)
 
 
 def read_request(settings: DictConfig) -> Request:
