@@ -13,7 +13,7 @@ CLUSTER := .venv/.cluster
 # -qq hides pip's progress and warnings, not its errors
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all test-cluster lint format types bench report docs site clean
+.PHONY: help setup demo test test-all test-gpu test-cluster lint format types bench report docs site clean
 
 help:  ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ test: setup  ## run the tests, network blocked
 
 test-all: setup  ## run all tests, slow and GPU ones included
 	@$(BIN)/pytest -m "not cluster"
+
+test-gpu: setup  ## run the tests that need a CUDA device
+	@$(BIN)/pytest -m gpu tests/gpu
 
 test-cluster: $(CLUSTER)  ## run sweeps on joblib, Ray and Slurm and kill a job in each (as root, on Debian)
 	@$(BIN)/pytest -m cluster tests/cluster

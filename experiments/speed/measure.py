@@ -17,6 +17,7 @@ from softcue.backbone.frozen_layers import frozen_linear
 from softcue.runs.memory import PeakMemory
 
 Work = Callable[[], object]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def alternating_medians(works: Mapping[str, Work], *, rounds: int) -> dict[str, float]:
@@ -32,18 +33,29 @@ def measured(works: Mapping[str, Work], *, rounds: int) -> tuple[dict[str, float
         for name, work in works.items():
             start = time.perf_counter()
             work()
+            _wait()
             seconds[name].append(time.perf_counter() - start)
     return {name: median(values) for name, values in seconds.items()}, memory
 
 
 def peak_above_start(work: Work) -> float:
-    """Peak memory of a work in megabytes, above what is resident before it."""
+    """Peak memory of a work in megabytes, above what is resident before it; on a GPU, the GPU's."""
     gc.collect()
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
     # Return freed pages to the system; otherwise the work would reuse them unseen.
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     with PeakMemory() as memory:
         work()
     return memory.reading(gpu=None).above_start
+
+
+def _wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def gemm_rates(dtype: torch.dtype, *, size: int = 2048, rounds: int = 9) -> dict[str, float]:

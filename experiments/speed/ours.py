@@ -46,7 +46,7 @@ class Ours:
     ) -> None:
         self.lm, self.place = lm, place
         self.virtual = [-1 - k for k in range(num_virtual_tokens)]
-        self.prompt = make_prompt(lm, method, num_virtual_tokens=num_virtual_tokens)
+        self.prompt = make_prompt(lm, method, num_virtual_tokens=num_virtual_tokens).to(lm.device)
         self.optimizer = torch.optim.AdamW(self.prompt.parameters(), lr=1e-3)
 
     def train_step(self, rows: Sequence[list[int]], labels: Sequence[tuple[int, ...]]) -> float:
@@ -80,7 +80,7 @@ class Ours:
             target_B=torch.zeros(len(rows), dtype=torch.long),
             prompt_B=torch.zeros(len(rows), dtype=torch.long),
             row_B=torch.arange(len(rows)),
-        )
+        ).to(self.lm.device)
 
 
 def _num_shared(rows: Sequence[list[int]]) -> int:

@@ -34,6 +34,7 @@ class Peft:
         kind, settings = CONFIGS[method]
         config = kind(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=num_virtual_tokens, **settings)
         self.model = cast(PeftModel, get_peft_model(model, config))
+        self.device = model.device
         self.model.eval()
         trainable = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(trainable, lr=1e-3)
@@ -48,10 +49,10 @@ class Peft:
         """Loss on the label tokens, backward, update."""
         full = [row + list(label) for row, label in zip(rows, labels, strict=True)]
         width = max(TUTORIAL_WIDTH if pad == "tutorial" else 0, *(len(row) for row in full))
-        ids, mask = _left_padded(full, width)
+        ids, mask = self._left_padded(full, width)
         targets = torch.full_like(ids, -100)
         for at, label in enumerate(labels):
-            targets[at, -len(label) :] = torch.tensor(label)
+            targets[at, -len(label) :] = torch.tensor(label, device=self.device)
         self.optimizer.zero_grad()
         loss = self.model(input_ids=ids, attention_mask=mask, labels=targets).loss
         loss.backward()
@@ -61,7 +62,7 @@ class Peft:
     @torch.no_grad()
     def generate(self, rows: Sequence[list[int]]) -> None:
         """The tutorial's evaluation: 10 tokens after each row, padded to 64."""
-        ids, mask = _left_padded(rows, max(TUTORIAL_WIDTH, *(len(row) for row in rows)))
+        ids, mask = self._left_padded(rows, max(TUTORIAL_WIDTH, *(len(row) for row in rows)))
         self.model.generate(  # type: ignore[no-untyped-call]
             input_ids=ids,
             attention_mask=mask,
@@ -76,12 +77,11 @@ class Peft:
         """Score every class's label with a full forward of every row."""
         for label in choices:
             full = [row + list(label) for row in rows]
-            ids, mask = _left_padded(full, max(len(row) for row in full))
+            ids, mask = self._left_padded(full, max(len(row) for row in full))
             logits = self.model(input_ids=ids, attention_mask=mask).logits[:, -len(label) - 1 : -1]
             logits.float().log_softmax(dim=-1)[..., list(label)].sum()
 
-
-def _left_padded(rows: Sequence[list[int]], width: int) -> tuple[Tensor, Tensor]:
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    return ids, mask
+    def _left_padded(self, rows: Sequence[list[int]], width: int) -> tuple[Tensor, Tensor]:
+        ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+        return ids.to(self.device), mask.to(self.device)

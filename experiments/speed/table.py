@@ -39,7 +39,7 @@ def markdown(results: list[Result]) -> str:
     )
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -64,11 +64,11 @@ def _training_table(results: list[Result]) -> str:
         "ratio",
         "PEFT, padded to the batch",
     ]
-    return _table([*header, "ratio"], rows)
+    return table([*header, "ratio"], rows)
 
 
 def _compared_table(results: list[Result]) -> str:
-    return _table(
+    return table(
         ["work", "model", "ours in", "ours", "against", "takes", "ratio"],
         (
             [
@@ -86,7 +86,7 @@ def _compared_table(results: list[Result]) -> str:
 
 
 def _limit_table(results: list[Result]) -> str:
-    return _table(
+    return table(
         ["model", "method", "step", "products alone", "share", "products : attention : the rest"],
         (
             [
@@ -105,7 +105,7 @@ def _limit_table(results: list[Result]) -> str:
 def _start_table(results: list[Result]) -> list[str]:
     rows = [[f"`{result['command']}`", f"{result['ours_s']:.1f} s"] for result in results]
     return (
-        ["Commands that train nothing, from start to end.\n", _table(["command", "takes"], rows)]
+        ["Commands that train nothing, from start to end.\n", table(["command", "takes"], rows)]
         if rows
         else []
     )
@@ -115,7 +115,7 @@ def _growth_table(results: list[Result]) -> str:
     kinds: dict[str, list[Result]] = {}
     for result in results:
         kinds.setdefault(result["work"].removeprefix("growth with "), []).append(result)
-    return _table(
+    return table(
         ["with", "step", "memory"],
         (
             [

@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from softcue.version import __version__
+
 if TYPE_CHECKING:
     from softcue.api import TrainedPrompt, load, train
     from softcue.trained import Prediction, tasks_of
 
-__version__ = "0.1.0"
-
-__all__ = ["Prediction", "TrainedPrompt", "load", "tasks_of", "train"]
+__all__ = ["Prediction", "TrainedPrompt", "__version__", "load", "tasks_of", "train"]
 
 
 def __getattr__(name: str) -> Any:

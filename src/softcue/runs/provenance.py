@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from softcue.runs.record import Git, Hardware
+from softcue.version import __version__
 
 PACKAGES = (
-    "softcue",
     "torch",
     "lightning",
     "transformers",
@@ -31,7 +31,8 @@ PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Python's version, and that of each installed package that can change a number."""
-    found = {"python": platform.python_version()}
+    # A source tree that was never installed has a version too.
+    found = {"python": platform.python_version(), "softcue": __version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)
