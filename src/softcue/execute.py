@@ -58,7 +58,7 @@ def _show(run: Run) -> None:
 
 
 def _run_locked(runs: Sequence[Run]) -> None:
-    from softcue.training.session import add_unlabelled
+    from softcue.training.session import add_parts
 
     with ExitStack() as locks:
         for run in runs:
@@ -67,7 +67,7 @@ def _run_locked(runs: Sequence[Run]) -> None:
         pending = [run for run in runs if should_run(run)]
         for run in pending:
             if run.folder.is_complete:
-                add_unlabelled(run, build_learners([run])[0], build_scoring(run.config))
+                add_parts(run, build_learners([run])[0], build_scoring(run.config))
         incomplete = [run for run in pending if not run.folder.is_complete]
         if incomplete:
             with suppress(PrunedError):

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from softcue.build import build_data, fill_tasks, validate
 from softcue.configs.ranges import expect_in_range
 from softcue.data.classes import named_classes
-from softcue.data.run_data import RunData
+from softcue.data.run_data import ON_REQUEST, Part, RunData
 from softcue.errors import ConfigError, SoftcueError, printable
 from softcue.runs.contents import content_digests
 from softcue.runs.identity import content_paths, gather_declarations, leaves, run_id
@@ -105,6 +105,11 @@ def folder_of(settings: Mapping[str, Any], fingerprint: str) -> RunFolder:
     return RunFolder(Path(settings["paths"]["runs"]), name)
 
 
+def asked_parts(settings: Mapping[str, Any]) -> tuple[Part, ...]:
+    """The parts to score on request."""
+    return tuple(part for part in ON_REQUEST if settings[f"predict_{part}"])
+
+
 def fingerprint_of(data: RunData) -> str:
     """The digest of the rows, or "unknown" if they cannot be read."""
     with suppress(SoftcueError):
@@ -114,12 +119,12 @@ def fingerprint_of(data: RunData) -> str:
 
 def should_run(run: Run) -> bool:
     """Whether there is anything to do; if not, log why."""
-    if run.folder.is_complete_with(unlabelled=run.predict_unlabelled):
+    if run.folder.is_complete_with(run.asked):
         log.info("%s is complete: nothing to do", run.folder.path)
         return False
     if run.dry:
         counts = ", ".join(f"{count} {part} rows" for part, count in run.data.num_rows.items())
-        what = "score unlabelled rows" if run.folder.is_complete else "run"
+        what = "score more rows" if run.folder.is_complete else "run"
         log.info("%s would %s: %s", run.folder.path, what, counts)
         return False
     return True
@@ -137,7 +142,7 @@ def _prepare(config: DictConfig) -> Run:
         dtype=settings["backbone"]["dtype"],
         seed=settings["seed"],
         threads=settings["threads"],
-        predict_unlabelled=settings["predict_unlabelled"],
+        asked=asked_parts(settings),
         dry=settings["dry"],
         show=settings["show"],
         folder=folder,

@@ -32,6 +32,7 @@ NO_EFFECT = {
     "joint",
     "logger",
     "paths",
+    "predict_train",
     "predict_unlabelled",
     "search",
     "show",

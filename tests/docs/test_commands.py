@@ -126,7 +126,13 @@ def cheap(call: Call, backbone: Path) -> Call:
     added: list[str] = []
     if call.program == "softcue-train" and "debug=show" in given:
         added = ["backbone=local", f"backbone.path={backbone}"]
-    elif call.program == "softcue-train" and not {"--help", "--help-all", "--cfg", "dry=true"} & set(given):
+    elif call.program == "softcue-train" and not {
+        "--help",
+        "--help-all",
+        "--cfg",
+        "--shell-completion",
+        "dry=true",
+    } & set(given):
         added = ["dry=true"]
     elif call.program == "softcue-chain" and not any(one.startswith("common=") for one in given):
         added = ['common=["dry=true"]']

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from softcue.errors import RunError
-from softcue.formats import folder as module
 from softcue.formats.folder import recover_folder, write_folder
-from softcue.runs.atomic import scratch_path, write_atomic
+from softcue.runs.atomic import scratch_path
+from tests.formats.killing import content, killed_before
 
-DEAD = 2**22 + 1
-"""Above the largest number that Linux gives a process."""
 EARLIER, NEW = {"a": b"earlier", "b": b"earlier"}, {"a": b"new", "c": b"new"}
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
@@ -42,38 +33,11 @@ STEPS = {
 }
 
 
-class Killed(BaseException):
-    """Ends the process at once: nothing of it runs any more."""
-
-
-def killed_before(step: int, folder: Path) -> None:
-    """Write `NEW` and end before the given one of its changes to the disk, as by `kill -9`."""
-    steps = iter(range(99))
-
-    def counted(change: Callable[..., object]) -> Callable[..., object]:
-        def do(*arguments: object, **options: object) -> object:
-            # After the kill every change is refused, as those of a `finally` never happen.
-            if next(steps) >= step:
-                raise Killed
-            return change(*arguments, **options)
-
-        return do
-
-    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        for name in ("mkdir", "rename"):
-            patch.setattr(Path, name, counted(getattr(Path, name)))
-        patch.setattr(module, "write_atomic", counted(write_atomic))
-        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-        write_folder(folder, NEW)
-
-
 @pytest.mark.parametrize("step", range(len(STEPS)), ids=STEPS)
 def test_after_a_kill_at_any_step_a_whole_folder_has_the_name(tmp_path: Path, step: int) -> None:
     folder = tmp_path / "export"
     write_folder(folder, EARLIER)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.getpid", lambda: DEAD)
-        killed_before(step, folder)
+    killed_before(step, folder, NEW)
     recover_folder(folder)
     assert content(folder) == list(STEPS.values())[step]
     assert [path.name for path in tmp_path.iterdir()] == ["export"]

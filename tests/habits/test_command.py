@@ -74,6 +74,23 @@ def test_the_version_is_softcues(tmp_path: Path) -> None:
     assert "softcue-predict" in shown(cwd=tmp_path, program="softcue")
 
 
+def test_bash_completes_groups_options_and_settings(tmp_path: Path) -> None:
+    program = tmp_path / "softcue-train"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m softcue.app "$@"\n')
+    program.chmod(0o755)
+    script = shown("--shell-completion", "install=bash", cwd=tmp_path)
+    for word, expected in (
+        ("prompt=p_tuning_l", "prompt=p_tuning_lstm"),
+        ("optimizer.weig", "optimizer.weight_decay="),
+    ):
+        line = f"softcue-train {word}"
+        asked = f'COMP_LINE="{line}" COMP_POINT={len(line)} COMP_CWORD=1 hydra_bash_completion'
+        command = ["bash", "-c", f'{script}\n{asked}; echo "$COMPREPLY"']
+        path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        ended = subprocess.run(command, env=path, capture_output=True, text=True, check=True)
+        assert ended.stdout.strip() == expected, ended.stderr
+
+
 def test_without_a_terminal_each_epoch_is_a_line(
     overrides: list[str], caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

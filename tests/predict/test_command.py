@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError, DataError, RunBusyError, RunError
 from softcue.predict.command import predict_table
 from softcue.predict.output import PartialOutput
-from softcue.predict.settings import PredictSettings
-
-CLASSES = ("long", "short")
-
-
-class KilledError(BaseException):
-    """The end of a process between two instructions."""
-
-
-class CheapPrompt:
-    """What the command uses of a trained prompt, without a model; a text is judged by its length."""
-
-    template = SimpleNamespace(columns=("text",))
-    task = SimpleNamespace(classes=CLASSES, name="lengths")
-    record = SimpleNamespace(run_id="cheap-0", finished_at="2026-01-02")
-
-    def predict(self, rows: Sequence[Mapping[str, str]], *, batch_size: int) -> Iterator[SimpleNamespace]:
-        """Probabilities that depend on the whole batch, as a real model's last digits do."""
-        total = sum(len(row["text"]) for row in rows)
-        for row in rows:
-            share = len(row["text"]) / total
-            yield SimpleNamespace(probabilities={"long": share, "short": 1 - share})
+from tests.predict.cheap import (
+    CheapPrompt,
+    KilledError,
+    names,
+    predict,
+    predict_mortally,
+    rows_of,
+    settings_of,
+    table,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,33 +27,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in the test's own folder, with the cheap prompt for any run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("softcue.trained.load", lambda folder, task: CheapPrompt())
-
-
-def settings_of(*overrides: str) -> PredictSettings:
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONFIG_PATH)):
-        composed = compose(config_name="predict", overrides=["run=r", *overrides])
-    return PredictSettings.of(OmegaConf.to_container(composed, throw_on_missing=True))
-
-
-def predict(*overrides: str) -> None:
-    predict_table(settings_of(*overrides))
-
-
-def table(num_rows: int, *, path: str = "in.csv") -> Path:
-    with Path(path).open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["ID", "text"])
-        writer.writerows((row, f"tweet {row} " + "so\nlong " * (row % 3 + 1)) for row in range(num_rows))
-    return Path(path)
-
-
-def rows_of(path: str) -> list[dict[str, str]]:
-    with Path(path).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def names() -> list[str]:
-    return sorted(path.name for path in Path().iterdir())
 
 
 @pytest.mark.parametrize(
@@ -126,41 +78,15 @@ def test_an_output_is_replaced_only_if_wanted() -> None:
     assert len(rows_of("out.csv")) == 2
 
 
-FILE_CALLS = ((Path, "open"), (Path, "replace"), (Path, "unlink"), (os, "fsync"))
-
-
-def predict_mortally(monkeypatch: pytest.MonkeyPatch, settings: PredictSettings, *, steps: int) -> bool:
-    """Die before the file operation that follows so many; whether there was one."""
-    left = iter(range(steps))
-    died = False
-
-    def mortal(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal died
-            if died or next(left, None) is None:
-                died = True
-                raise KilledError
-            return original(*arguments, **options)
-
-        return call
-
-    with monkeypatch.context() as patched:
-        for owner, name in FILE_CALLS:
-            patched.setattr(owner, name, mortal(getattr(owner, name)))
-        with suppress(KilledError):
-            predict_table(settings)
-    return died
-
-
 @pytest.mark.parametrize("options", [(), ("overwrite=true",)])
 def test_dying_before_any_file_operation_changes_no_byte(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
+    capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:
     table(10)
     predict("input=in.csv", "chunk_rows=4", "output=whole.csv")
     settings = settings_of("input=in.csv", "chunk_rows=4", "output=out.csv", *options)
     steps = 0
-    while predict_mortally(monkeypatch, settings, steps=steps):
+    while predict_mortally(settings, steps=steps):
         predict_table(settings)
         assert capsys.readouterr().err.splitlines()[-1] == "out.csv: 10 rows predicted, 0 skipped"
         assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()

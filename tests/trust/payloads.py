@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +89,18 @@ def replaced(value: Any, place: Place, payload: Any) -> Any:
 def extended(value: Any, place: Place, keys: Mapping[str, Any]) -> Any:
     """A copy with more keys in the mapping at a place."""
     return replaced(value, place, {**found(value, place), **keys})
+
+
+def attempts(
+    record: Any, values: Sequence[Any], keys: Sequence[Mapping[str, Any]], *, every: int, offset: int
+) -> Iterator[Any]:
+    """The record with a payload at each place, and with keys added to each mapping.
+
+    One in `every` of the payloads is tried at a place, from `offset` on, each time another.
+    """
+    for number, place in enumerate(places(record), start=offset):
+        for payload in values[number % every :: every]:
+            yield replaced(record, place, payload)
+        if isinstance(found(record, place), dict) and keys:
+            for more in keys[number % min(every, len(keys)) :: every]:
+                yield extended(record, place, more)

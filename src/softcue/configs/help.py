@@ -27,6 +27,7 @@ SETTINGS = {
     "trainer.max_epochs": "passes over the training rows",
     "backbone.dtype": "float32, bfloat16 or auto",
     "joint.seed": "several seeds in one pass, as joint.seed=[0,1,2]",
+    "predict_train": "score the training rows too",
     "predict_unlabelled": "score the rows without labels too",
     "paths.runs": "the folder of all runs",
 }

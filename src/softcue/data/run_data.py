@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Part = Literal["train", "validation", "test", "unlabelled"]
 PARTS: tuple[Part, ...] = get_args(Part)
+ON_REQUEST: tuple[Part, ...] = ("train", "unlabelled")
+"""Parts that are scored only if the setting `predict_train` or `predict_unlabelled` asks for it."""
 Rows = Part | tuple[str, ...]
 """The rows of a part, or texts that stand for every column of a row without a label."""
 Order = Literal["shuffled", "length_grouped"]

@@ -16,6 +16,9 @@ from softcue.errors import RunError
 MAX_NUMBERS = 2**29
 """Numbers of a prompt: a prefix of 3,000 virtual tokens for a model of 70 billion parameters has fewer."""
 
+# RuntimeError: torch cannot map a file that declares more than the machine's memory.
+_UNREADABLE = (OSError, RuntimeError, SafetensorError)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
@@ -41,7 +44,7 @@ def read_header(path: Path) -> Header:
                 dtypes={name: part.get_dtype() for name, part in slices.items()},
                 metadata=dict(file.metadata() or {}),
             )
-    except (OSError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
@@ -50,7 +53,7 @@ def read_tensors(path: Path, names: Collection[str]) -> dict[str, Tensor]:
     try:
         with safe_open(_regular(path), framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise _damaged(path, error) from error
     expect_finite(tensors, path)
     return tensors

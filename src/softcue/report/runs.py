@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +12,7 @@ from softcue.report.cells import REPEATED, Variant, variant
 from softcue.report.model import Cost, Curve, Run, RunPredictions
 from softcue.report.predictions import RowTable
 from softcue.report.sources import Source
+from softcue.runs.curve import CURVE, read_curve
 from softcue.runs.record import RunRecord
 
 BYTES_OF_A_NUMBER = 4
@@ -49,7 +48,7 @@ def load_runs(
         of_run = variant(source.record, repeated=repeated)
         for scored in _scored_parts(source.record, part):
             predictions = _predictions(source, scored, collected, details=details)
-            run = _run(source, scored, predictions, curves=_curves(source.folder) if details else ())
+            run = _run(source, scored, predictions, curves=_curves(source, collected) if details else ())
             agreed = {**of_run.agreed, "task": scored.task}
             placed = Variant(agreed=agreed, replicate=of_run.replicate)
             collected.loaded.append(Loaded(variant=placed, run=run))
@@ -142,18 +141,19 @@ def _facts(record: RunRecord) -> dict[str, str]:
     return {**record.versions, **{name: str(value) for name, value in named.items() if value is not None}}
 
 
-def _curves(folder: Path) -> tuple[Curve, ...]:
-    """The columns of a run's learning curve that have numbers."""
-    path = folder / "metrics.csv"
+def _curves(source: Source, collected: Collected) -> tuple[Curve, ...]:
+    """The columns of a run's learning curve that have numbers; none, with a note, if it is damaged."""
+    path = source.folder / CURVE
     if not path.is_file():
         return ()
     points: dict[str, list[tuple[float, float]]] = {}
-    with path.open(newline="") as file:
-        for line in csv.DictReader(file):
-            for name, value in line.items():
-                if name not in ("step", "epoch") and value and line.get("step"):
-                    points.setdefault(name, []).append((float(line["step"]), float(value)))
+    try:
+        for row in read_curve(path):
+            for name in row.keys() - {"step", "epoch"}:
+                points.setdefault(name, []).append((float(row["step"]), float(row[name])))
+    except RunError as error:
+        collected.notes.append(f"without its learning curve: {error}")
     return tuple(
         Curve(name=name, step_S=np.array([x for x, _ in of]), value_S=np.array([y for _, y in of]))
-        for name, of in points.items()
+        for name, of in sorted(points.items())
     )

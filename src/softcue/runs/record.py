@@ -130,11 +130,11 @@ class Hardware(_Strict):
 class RunRecord(_Strict):
     """One run. Fields with a default are filled in while it runs.
 
-    The keys of `metrics`, `num_rows` and `num_cut` are parts ("train", "validation", "test"); a metric
-    without a finite value is None. `calibrations` are by task. Where a run has several scorings, the others'
-    parts and tasks are followed by their names: "test@batch". `settings` is the resolved config. A baseline
-    without a language model has no `backbone`, `dtype` or `engine` (what ran the model). Times of day are
-    ISO 8601 in UTC.
+    The keys of `metrics`, `num_rows` and `num_cut` are parts ("train", "validation", "test"); `metrics` has
+    those that were scored, and a metric without a finite value is None. `calibrations` are by task. Where a
+    run has several scorings, the others' parts and tasks are followed by their names: "test@batch".
+    `settings` is the resolved config. A baseline without a language model has no `backbone`, `dtype` or
+    `engine` (what ran the model). Times of day are ISO 8601 in UTC.
     """
 
     run_id: str
@@ -167,6 +167,12 @@ class RunRecord(_Strict):
     def metric(self, part: str, name: str) -> float | None:
         """A metric on a part; None if it was not computed or is not finite."""
         return self.metrics.get(part, {}).get(name)
+
+    def has_scored(self, part: str) -> bool:
+        """Whether a part that is scored on request has been, as far as it has rows."""
+        if part in self.metrics or not self.num_rows.get(part):
+            return True
+        return bool(self.settings.get(f"predict_{part}"))
 
     def to_json(self) -> str:
         """The record as indented JSON; NaN and infinities, which JSON lacks, become null."""

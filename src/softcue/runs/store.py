@@ -105,13 +105,11 @@ class RunFolder:
         record = self.record()
         return record is not None and record.status == "complete"
 
-    def is_complete_with(self, *, unlabelled: bool) -> bool:
-        """Whether the run is complete and, if `unlabelled`, has scored its rows without labels too."""
+    def is_complete_with(self, asked: Iterable[str]) -> bool:
+        """Whether the run is complete and has scored the parts that are asked for."""
         record = self.record()
-        if record is None or record.status != "complete":
-            return False
-        scored = record.settings.get("predict_unlabelled") or not record.num_rows.get("unlabelled")
-        return scored or not unlabelled
+        complete = record is not None and record.status == "complete"
+        return complete and all(record.has_scored(part) for part in asked)
 
     def write_record(self, record: RunRecord) -> None:
         """Write the record, replacing an earlier one."""

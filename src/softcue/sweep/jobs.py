@@ -17,7 +17,7 @@ from rich.progress import track
 from softcue.build import build_data, validate
 from softcue.configs.compose import Composer
 from softcue.errors import ConfigError, DataError, SoftcueError
-from softcue.plan import fingerprint_of, folder_of, members, resolve
+from softcue.plan import asked_parts, fingerprint_of, folder_of, members, resolve
 from softcue.runs.store import RunFolder
 
 PROGRESS_BAR_MIN_JOBS = 50
@@ -28,13 +28,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One job: its overrides, the label that distinguishes it, and the folders of its run or joint runs."""
+    """One job: its overrides, the label that distinguishes it, and the folders of its run or joint runs.
+
+    `asked` are the parts that it scores on request.
+    """
 
     number: int
     overrides: tuple[str, ...]
     label: str
     folders: tuple[RunFolder, ...]
-    predict_unlabelled: bool
+    asked: tuple[str, ...]
 
 
 class Jobs:
@@ -94,7 +97,7 @@ class Jobs:
             overrides=overrides,
             label=label,
             folders=folders,
-            predict_unlabelled=config.predict_unlabelled,
+            asked=asked_parts(config),
         )
 
     def _folder(self, config: DictConfig) -> RunFolder:

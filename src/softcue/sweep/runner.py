@@ -111,7 +111,7 @@ class Runner:
             )
 
     def _state(self, job: Job) -> JobState:
-        return self.folder.job(job.label, job.folders, unlabelled=job.predict_unlabelled)
+        return self.folder.job(job.label, job.folders, asked=job.asked)
 
     def _may_start(self, job: Job, before: JobState, attempts: int) -> bool:
         """Whether a job can still become complete.

@@ -134,13 +134,13 @@ class SweepFolder:
         found = map(self.run, self._folders())
         return [run.record for run in found if run.record is not None]
 
-    def job(self, label: str, folders: Iterable[RunFolder], *, unlabelled: bool = False) -> JobState:
+    def job(self, label: str, folders: Iterable[RunFolder], *, asked: Sequence[str] = ()) -> JobState:
         """The current state of a job with these runs.
 
-        With `unlabelled`, a complete run that has not scored its rows without labels is pending.
+        A complete run that has not scored the parts that are asked for is pending.
         """
         runs = map(self.run, folders)
-        return JobState(label=label, runs=tuple(_with_unlabelled(run) if unlabelled else run for run in runs))
+        return JobState(label=label, runs=tuple(_with(asked, run) for run in runs))
 
     def run(self, folder: RunFolder) -> RunState:
         """The current state of a run."""
@@ -182,8 +182,8 @@ def _read(folder: RunFolder, stamp: tuple[int, int]) -> RunState:
     return RunState(folder=folder, state=state, record=record, stamp=stamp)
 
 
-def _with_unlabelled(run: RunState) -> RunState:
-    if run.state == "complete" and not run.folder.is_complete_with(unlabelled=True):
+def _with(asked: Sequence[str], run: RunState) -> RunState:
+    if asked and run.state == "complete" and not run.folder.is_complete_with(asked):
         return replace(run, state="pending")
     return run
 

@@ -15,12 +15,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from softcue.errors import RunError
 from softcue.runs.atomic import unwritable, write_atomic
+from softcue.runs.curve import CURVE, CurveRow, read_curve
 from softcue.runs.sealed import set_aside
 
 log = logging.getLogger(__name__)
-
-CurveRow = dict[str, str]
 
 
 class _NamelessLogger(Logger):
@@ -44,7 +44,7 @@ class CurveLogger(_NamelessLogger):
 
     def __init__(self, *, save_dir: str) -> None:
         super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
+        self.path = Path(save_dir) / CURVE
         self._columns: list[str] | None = None
 
     @property
@@ -74,13 +74,10 @@ class CurveLogger(_NamelessLogger):
         if not self.path.exists():
             return []
         try:
-            return _curve_rows(self.path.read_bytes())
-        except (OSError, ValueError, csv.Error) as error:
+            return read_curve(self.path)
+        except RunError as error:
             aside = set_aside(self.path)
-            log.warning(
-                "%s is damaged (%s). It is now %s, and the curve starts again from here.",
-                *(self.path, error, aside.name),
-            )
+            log.warning("%s. It is now %s, and the curve starts again from here.", error, aside.name)
             return []
 
     def _rewrite(self, rows: list[CurveRow]) -> None:
@@ -105,19 +102,6 @@ class JointLogger(_NamelessLogger):
             if own:
                 for logger in loggers:
                     logger.log_metrics({**own, "epoch": metrics["epoch"]}, step=step)
-
-
-def _curve_rows(content: bytes) -> list[CurveRow]:
-    """The rows of a curve, without a last one that was not written completely; ValueError if damaged."""
-    whole = io.StringIO(content.rpartition(b"\n")[0].decode())
-    columns, *rows = csv.reader(whole, strict=True) if whole.getvalue() else [[]]
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(columns):
-            raise ValueError(f"line {number} has {len(row)} cells where the header has {len(columns)}")
-        for cell in filter(None, row):
-            float(cell)
-        int(row[columns.index("step")])
-    return [{name: value for name, value in zip(columns, row, strict=True) if value} for row in rows]
 
 
 def _lines(rows: list[CurveRow], columns: list[str]) -> str:

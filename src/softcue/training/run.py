@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from softcue.data.run_data import PARTS, Part, RunData
+from softcue.data.run_data import ON_REQUEST, PARTS, Part, RunData
 from softcue.runs.store import RunFolder
 
 
@@ -16,7 +16,7 @@ class Run:
     """A run before it starts; `plan.prepare` makes it.
 
     `settings` is what its record keeps: all of them resolved, the machine's choices filled in. `config`
-    has the same settings, for `build` to make objects of.
+    has the same settings, for `build` to make objects of. `asked` are the parts to score on request.
     """
 
     method: str
@@ -24,7 +24,7 @@ class Run:
     dtype: str
     seed: int
     threads: int | None
-    predict_unlabelled: bool
+    asked: tuple[Part, ...]
     dry: bool
     show: bool
     folder: RunFolder
@@ -34,6 +34,6 @@ class Run:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts to score: those that have rows, the unlabelled one only on request."""
-        wanted = [part for part in PARTS if part != "unlabelled" or self.predict_unlabelled]
+        """The parts to score: those that have rows, some only on request."""
+        wanted = [part for part in PARTS if part not in ON_REQUEST or part in self.asked]
         return tuple(part for part in wanted if self.data.ids(part))

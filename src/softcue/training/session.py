@@ -122,8 +122,8 @@ def _stack(error: Exception) -> logging.LogRecord:
     return log.makeRecord(log.name, logging.ERROR, __file__, 0, "the stack of this error:", (), trace)
 
 
-def add_unlabelled(run: Run, learner: Learner, scoring: Scoring) -> None:
-    """Score the unlabelled rows of a complete run; its record stays complete whatever happens.
+def add_parts(run: Run, learner: Learner, scoring: Scoring) -> None:
+    """Score further parts of a complete run; its record stays complete whatever happens.
 
     Raises:
         RunError: the trained prompt is missing or cannot be read.
@@ -132,22 +132,19 @@ def add_unlabelled(run: Run, learner: Learner, scoring: Scoring) -> None:
     assert record is not None
     assert record.times is not None, "the run is complete"
     began = time.perf_counter()
+    parts = [part for part in run.asked if not record.has_scored(part)]
     try:
         _restore_complete(run, learner, record.training)
-        evaluate(
-            learner,
-            run.data,
-            run.folder,
-            parts=["unlabelled"],
-            scoring=scoring,
-            known=record.calibrations,
+        result = evaluate(
+            learner, run.data, run.folder, parts=parts, scoring=scoring, known=record.calibrations
         )
     finally:
         learner.close(failed=False)
     times = replace(record.times, evaluate_s=record.times.evaluate_s + time.perf_counter() - began)
-    settings = {**record.settings, "predict_unlabelled": True}
-    run.folder.write_record(replace(record, settings=settings, times=times))
-    log.info("%s is complete, with its unlabelled rows", run.folder.path)
+    settings = {**record.settings, **{f"predict_{part}": True for part in parts}}
+    metrics = {**record.metrics, **result.metrics}
+    run.folder.write_record(replace(record, metrics=metrics, settings=settings, times=times))
+    log.info("%s is complete, with its %s rows", run.folder.path, " and ".join(parts))
 
 
 def _restore_complete(run: Run, learner: Learner, training: Training | None) -> None:
@@ -157,6 +154,6 @@ def _restore_complete(run: Run, learner: Learner, training: Training | None) -> 
         learner.restore(run.folder, training)
     else:
         raise RunError(
-            f"{run.folder.prompt_path} is missing, so this complete run cannot score its unlabelled rows: "
+            f"{run.folder.prompt_path} is missing, so this complete run cannot score more rows: "
             f"delete {run.folder.path} to train again."
         )

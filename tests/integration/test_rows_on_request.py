@@ -1,4 +1,4 @@
-"""Rows without labels are scored on request, after the run too, and nothing is trained again for them."""
+"""Training rows and those without labels are scored on request, later too, and nothing is trained again."""
 
 from __future__ import annotations
 
@@ -50,34 +50,46 @@ def record_of(folder: RunFolder) -> RunRecord:
     return record
 
 
-@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning", "hard_prompt", "baseline/tfidf"])
+METHODS = ["prompt_tuning", "p_tuning", "hard_prompt", "baseline/tfidf"]
+ADDED = [
+    *(("unlabelled", method) for method in METHODS),
+    ("train", "prompt_tuning"),
+    ("train", "hard_prompt"),
+]
+
+
+@pytest.mark.parametrize(("part", "method"), ADDED)
 def test_they_are_added_to_a_complete_run_as_if_asked_for_at_once(
-    compose: Compose, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+    compose: Compose, tmp_path: Path, part: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = ("predict_unlabelled=true", f"prompt={method}")
+    asked = (f"predict_{part}=true", f"prompt={method}")
     at_once = train_one(compose(*asked, f"paths.runs={tmp_path / 'at_once'}"))
     first = train_one(compose(f"prompt={method}"))
     before = record_of(first)
-    assert not first.predictions_path("unlabelled").exists()
-    assert first.is_complete_with(unlabelled=False)
-    assert not first.is_complete_with(unlabelled=True)
+    assert not first.predictions_path(part).exists()
+    assert first.is_complete_with([])
+    assert not first.is_complete_with([part])
+    assert "train" not in before.metrics
 
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))
     later = train_one(compose(*asked))
-    assert later.is_complete_with(unlabelled=True)
+    assert later.is_complete_with([part])
     assert later.path == first.path
     assert later.path.name == at_once.path.name
-    added, expected = (pd.read_parquet(folder.predictions_path("unlabelled")) for folder in (later, at_once))
+    added, expected = (pd.read_parquet(folder.predictions_path(part)) for folder in (later, at_once))
     pd.testing.assert_frame_equal(added, expected)
-    assert len(added) == 3
+    assert len(added) == before.num_rows[part]
     after = record_of(later)
     assert after == replace(
-        before, settings={**before.settings, "predict_unlabelled": True}, times=after.times
+        before,
+        metrics=record_of(at_once).metrics,
+        settings={**before.settings, f"predict_{part}": True},
+        times=after.times,
     )
 
-    written = later.predictions_path("unlabelled").stat().st_mtime_ns
+    written = later.predictions_path(part).stat().st_mtime_ns
     train_one(compose(*asked))
-    assert later.predictions_path("unlabelled").stat().st_mtime_ns == written
+    assert later.predictions_path(part).stat().st_mtime_ns == written
 
 
 def test_a_run_stays_complete_when_adding_them_fails(
