@@ -1,4 +1,4 @@
-"""Tables as text for the terminal, as Markdown, LaTeX and CSV.
+"""Tables as text for the terminal, as Markdown, LaTeX, HTML and CSV.
 
 A further format is one more function in `RENDERERS`.
 """
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from softcue.errors import ConfigError, printable
 from softcue.runs.atomic import write_atomic
+from softcue.tables.html import html
 from softcue.tables.table import CONTROLS, Column, Table
 
 MAX_WORD = 40
@@ -214,7 +215,7 @@ def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> 
     return text.getvalue()
 
 
-RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": csv_text}
+RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "html": html, "csv": csv_text}
 
 
 def expect_format(form: str) -> None:
