@@ -101,7 +101,7 @@ def test_hostile_text_stays_text_in_html() -> None:
 
 def test_html_aligns_numbers_to_the_right_and_keeps_each_on_a_line() -> None:
     text = html([scores(0.5)], [], 80)
-    assert "text-align: right; vertical-align: baseline; white-space: nowrap\">0.500</td>" in text
+    assert 'text-align: right; vertical-align: baseline; white-space: nowrap">0.500</td>' in text
 
 
 def test_latex_is_a_tabular_of_booktabs_with_its_title_and_notes_as_comments() -> None:
