@@ -179,9 +179,7 @@ def differing_settings(case: Case) -> Iterator[Caution]:
                 if method != one.run.method and other != value:
                     differ[path] = None
     if differ:
-        yield Caution(
-            kind="settings", text=f"methods differ in more than the method: {_few(list(differ))}."
-        )
+        yield Caution(kind="settings", text=f"methods differ in more than the method: {_few(list(differ))}.")
 
 
 def other_predictions(case: Case) -> Iterator[Caution]:

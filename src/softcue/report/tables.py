@@ -83,7 +83,7 @@ def pairs_table(task: TaskComparison, metric: Metric) -> Table[Pair]:
         Column("second", label(lambda pair: pair.second)),
         number("difference", lambda pair: pair.difference, partial(signed, metric)),
         Column(
-            "95 % interval",
+            "interval",
             lambda pair: pair.interval,
             partial(bracket, metric),
             align="right",
@@ -107,8 +107,8 @@ def pairs_table(task: TaskComparison, metric: Metric) -> Table[Pair]:
         ),
     ]
     caption = (
-        "p: for new runs on new rows; Holm: adjusted for all pairs shown; rows: these runs on other rows; "
-        "seeds: sign flips over runs. Needed: for power 0.8 at the difference measured."
+        "Intervals: 95 %. p: for new runs on new rows; Holm: adjusted for all pairs shown; rows: these runs "
+        "on other rows; seeds: sign flips over runs. Needed: for power 0.8 at the difference measured."
     )
     title = f"{task.task}: pairs by {metric.title}"
     return Table(title=title, columns=columns, rows=task.pairs, caption=caption)
