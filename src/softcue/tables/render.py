@@ -200,7 +200,17 @@ _LATEX = {
 def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> str:
     """A single table, one value a cell, numbers unrounded, nothing where there is none; without notes."""
     (table,) = tables
-    lines = [
+    lines = plain_rows(table)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def plain_rows(table: Table[Any]) -> list[dict[str, Any]]:
+    """The rows of a table as plain values by the names of CSV's columns, None where there is none."""
+    return [
         {
             f"{column.name or column.heading}{suffix}": value
             for column in table.columns
@@ -208,11 +218,6 @@ def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> 
         }
         for row in table.rows
     ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
 
 
 RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "html": html, "csv": csv_text}
