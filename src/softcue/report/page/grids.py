@@ -60,10 +60,11 @@ def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
             for metric in comparison.metrics
         ),
         Heading(
-            text="against the best", explanation=f"by {comparison.sort_by.title}, after Holm’s adjustment"
+            text="against the best",
+            explanation=f"by {comparison.sort_by.title}, after Holm’s adjustment; ≈ best: cannot be told apart",
         ),
         Heading(text="trainable", number=True, explanation="trainable parameters"),
-        Heading(text="shipped bytes", number=True, explanation="bytes of the shipped prompt"),
+        Heading(text="shipped", number=True, explanation="bytes of the shipped prompt"),
         Heading(text="training", number=True, explanation="mean training time of a run"),
         Heading(text="memory", number=True, explanation="mean peak memory of the process"),
         Heading(text="GPU memory", number=True, explanation="mean peak memory of the GPU"),
@@ -109,7 +110,7 @@ def _standing(cell: Cell, *, best: bool) -> Entry:
         return Entry(text="best", sort=0)
     if cell.distinguishable is None:
         return NOTHING
-    return Entry(text="behind", sort=2) if cell.distinguishable else Entry(text="not distinguishable", sort=1)
+    return Entry(text="behind", sort=2) if cell.distinguishable else Entry(text="≈ best", sort=1)
 
 
 def _cost(value: float | None, text: Callable[[float], str]) -> Entry:
