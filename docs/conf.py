@@ -1,4 +1,4 @@
-"""Sphinx: the pages of this folder and the API reference, as a site under build/site (`make site`)."""
+"""Sphinx: the pages of this folder, the notebooks and the API reference, as a site (`make site`)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ author = "the softcue authors"
 copyright = author  # noqa: A001 - the name that Sphinx reads
 version = release = softcue.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["__pycache__"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
+exclude_patterns = ["__pycache__", "**/.ipynb_checkpoints"]
 myst_heading_anchors = 3
+
+# Notebooks are run where they are; their runs stay under runs/, so that a second build trains nothing.
+nb_execution_mode = "auto"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 1200
+nb_merge_streams = True
+nb_output_stderr = "remove"  # progress of loading and training
 
 # Single backquotes are code in docstrings, as in Markdown.
 default_role = "code"

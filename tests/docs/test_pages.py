@@ -61,9 +61,9 @@ def test_the_page_of_options_has_every_group_that_a_user_can_choose_from() -> No
 
 def test_every_page_is_in_the_table_of_contents() -> None:
     listed = re.findall(r"```\{toctree\}.*?\n\n(.*?)```", (DOCS / "index.md").read_text(), flags=re.DOTALL)
-    assert {f"{name}.md" for entries in listed for name in entries.split()} | {"index.md"} == {
-        path.name for path in DOCS.glob("*.md")
-    }
+    files = (*DOCS.glob("*.md"), *(DOCS / "notebooks").glob("*.ipynb"))
+    pages = [path.relative_to(DOCS).with_suffix("") for path in files]
+    assert {*(name for entries in listed for name in entries.split()), "index"} == {*map(str, pages)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=names)

@@ -1,4 +1,4 @@
-"""`make site` builds without a warning and without the network."""
+"""`make site` builds without a warning and without the network, and runs the notebooks."""
 
 from __future__ import annotations
 
@@ -31,5 +31,8 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
-    assert pages <= {path.stem for path in (tmp_path / "site").glob("*.html")}
+    docs = ROOT / "docs"
+    pages = (*docs.glob("*.md"), *(docs / "notebooks").glob("*.ipynb"))
+    assert {path.relative_to(docs).with_suffix(".html") for path in pages} <= {
+        path.relative_to(tmp_path / "site") for path in (tmp_path / "site").rglob("*.html")
+    }

@@ -108,7 +108,7 @@ def test_the_same_reading_draws_the_same_picture(train_fast: TrainFast, method: 
     [
         ([], "error: run has no default; give it as run=..."),
         (["run=nowhere"], "error: nowhere holds no record.json; give the folder of a run"),
-        (["run=x", "format=html"], "error: format is 'html'; choose one of terminal, markdown, latex, csv."),
+        (["run=x", "format=pdf"], "error: format is 'pdf'; choose one of terminal, markdown, latex, html,"),
         (["run=x", "rows=0"], "error: rows is 0; give a whole number from 1 up."),
         (["run=x", "nearest=0"], "error: nearest is 0; give a whole number from 1 up."),
         (["run=x", "plot=picture.jpg"], "error: plot is 'picture.jpg'; end its name in .png or .svg."),

@@ -112,6 +112,7 @@ def make_cell(
             shipped_bytes=[46080, 46080, 1843200, 6000][place % 4],
             train_s=[348.0, 400.0, 300.0, 0.1][place % 4],
             process_memory_mb=[1900.0, 2100.0, 2500.0, 800.0][place % 4],
+            gpu_memory_mb=[700.0, 900.0, 1300.0, None][place % 4],
         ),
         distinguishable=None if place == 0 else place > 1,
     )

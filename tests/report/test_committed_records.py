@@ -13,6 +13,7 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from softcue.report.model import Comparison
+from softcue.tables.render import terminal
 from tests.report.reading import read, shown
 
 RUNS = Path(__file__).parents[2] / "experiments" / "sweeps" / "runs"
@@ -103,3 +104,15 @@ def test_two_single_runs_are_compared_by_mcnemars_exact_test(
         assert pair.mcnemar.p == pytest.approx(stats.binomtest(only[0], sum(only)).pvalue)
         _, notes = shown(f"runs={RUNS}", f"compare=[{runs[one]},{runs[other]}]")
         assert notes
+
+
+@pytest.mark.parametrize("report", ["default", "pairs"])
+def test_at_80_columns_every_value_of_a_table_is_whole(report: str) -> None:
+    tables, _ = shown(f"runs={RUNS}", f"report={report}")
+    text = terminal(tables, [], 80)
+    assert max(map(len, text.splitlines())) <= 80
+    words = text.split()
+    for table in tables:
+        for column in table.columns:
+            for row in table.rows:
+                assert set(column.cell(row).split()) <= set(words)

@@ -198,6 +198,17 @@ def test_other_peoples_scores_stand_beside_ours_with_wilsons_interval(
     assert by_method["lora"].scores["accuracy"].interval is None
 
 
+def test_seeds_of_other_people_are_one_row_with_the_means_of_what_they_cost(tmp_path: Path) -> None:
+    (tmp_path / "theirs.csv").write_text(
+        "method,seed,score,rows,rank,train_s,gpu_memory_mb\n"
+        "lora,0,0.80,400,8,100,7000\nlora,1,0.84,400,8,120,\nlora,0,0.70,400,2,50,5000\n"
+    )
+    tables, _ = shown("runs=null", f"theirs={tmp_path / 'theirs.csv'}", "sort_by=accuracy", "show=[cells]")
+    assert [
+        (row["rank"], row["runs"], row["training time"], row["peak GPU memory"]) for row in cells(tables[0])
+    ] == [("8", "2", "1 min 50 s", "7.0 GB"), ("2", "1", "50 s", "5.0 GB")]
+
+
 def test_a_result_of_pefts_method_comparison_is_read_as_it_is_published(tmp_path: Path) -> None:
     def result(name: str, accuracy: float) -> str:
         return json.dumps(

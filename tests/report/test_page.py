@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from softcue.report.model import Caution, Claim, Comparison
+from softcue.report.model import BestOfK, Caution, Claim, Comparison
 from softcue.report.page.examples import example_data
-from softcue.report.page.grids import cells_grid
+from softcue.report.page.grids import cells_grid, doublings, trials_grid
 from softcue.report.page.render import first_claims, page, script_json
 from softcue.runs.metrics import METRICS
 from tests.report.comparisons import make_comparison, make_rows, make_task
@@ -161,6 +161,38 @@ def test_the_first_screen_keeps_room_for_what_is_not_settled() -> None:
     assert [*claims.shown] == [*ahead[:4], *undecided[:2]]
     assert [*claims.more] == [*ahead[4:], *undecided[2:]]
     assert [*first_claims(undecided).shown] == undecided
+
+
+def test_the_page_says_which_plots_leave_settings_out_and_that_pairs_are_those_with_the_best() -> None:
+    grid = [("p_tuning", {"prompt.learning_rate": str(rate)}) for rate in range(9)]
+    task = replace(make_task(grid, seeds=1, rows=make_rows(12)), all_pairs=False)
+    text = page(make_comparison(task))
+    assert "<figcaption>The best 8 of 9 settings. Row less column." in text
+    assert "<summary>Each setting against the best, with its tests</summary>" in text
+
+
+def test_the_page_has_the_expected_best_of_1_2_4_and_all_trials() -> None:
+    found = BestOfK(
+        task="airline_complaints",
+        method="p_tuning",
+        metric="macro_f1",
+        trials=5,
+        validation=(0.5, 0.6, 0.65, 0.68, 0.7),
+        shown=(0.5, 0.58, 0.62, 0.64, 0.66),
+    )
+    comparison = make_comparison(replace(make_task(seeds=1), best_of_k=(found,)))
+    lines = trials_grid(comparison, comparison.tasks[0]).lines
+    assert [[entry.text for entry in line[1:]] for line in lines] == [
+        ["1", "0.500", "0.500"],
+        ["2", "0.600", "0.580"],
+        ["4", "0.680", "0.640"],
+        ["5", "0.700", "0.660"],
+    ]
+
+
+@pytest.mark.parametrize(("count", "kept"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5]), (8, [1, 2, 4, 8])])
+def test_counts_are_doubled_up_to_all(count: int, kept: list[int]) -> None:
+    assert doublings(count) == kept
 
 
 def test_a_column_without_a_single_value_is_not_shown() -> None:

@@ -36,7 +36,7 @@ def bare() -> Comparison:
     task = make_task(seeds=1)
     runs = {cell.key: replace(cell.runs[0], predictions=None, curves=()) for cell in task.cells}
     cells = tuple(replace(cell, runs=(runs[cell.key],), cost=type(cell.cost)()) for cell in task.cells)
-    return make_comparison(replace(task, cells=cells, rows=None, pairs=()))
+    return make_comparison(replace(task, cells=cells, rows=None, pairs=(), best_of_k=()))
 
 
 def test_every_plot_is_drawn_from_records_that_hold_what_it_needs() -> None:
@@ -61,12 +61,14 @@ def test_a_plot_that_the_records_do_not_allow_says_what_they_lack() -> None:
         "score_by_prompt_length": "number of virtual tokens does not vary within a method",
         "score_by_labels": "number of labels does not vary within a method",
         "score_by_learning_rate": "learning rate does not vary within a method",
+        "best_of_trials": "no method has several settings with scores on validation rows",
         "differences": "fewer than two methods were compared",
         "learning_curves": "no run's folder holds a learning curve (metrics.csv)",
         "score_by_trainable_parameters": "fewer than two methods have macro-F1 and trainable parameters",
         "score_by_shipped_bytes": "fewer than two methods have macro-F1 and shipped bytes",
         "score_by_training_time": "fewer than two methods have macro-F1 and training time (s)",
         "score_by_memory": "fewer than two methods have macro-F1 and peak memory (MB)",
+        "score_by_gpu_memory": "fewer than two methods have macro-F1 and peak GPU memory (MB)",
         "calibration": "no run has stored predictions of labelled rows",
         "confusion": "no run has stored predictions of labelled rows",
     }
@@ -107,6 +109,29 @@ def test_the_pareto_front_has_no_point_that_another_beats_for_less() -> None:
     points = [(3.0, 0.9), (1.0, 0.5), (2.0, 0.4), (2.0, 0.7), (4.0, 0.9), (1.0, 0.6)]
     assert pareto_front(points, METRICS["macro_f1"]) == [(1.0, 0.6), (2.0, 0.7), (3.0, 0.9)]
     assert pareto_front(points, METRICS["perplexity"]) == [(1.0, 0.5), (2.0, 0.4)]
+
+
+def test_the_best_of_trials_is_drawn_by_their_number_on_both_kinds_of_rows() -> None:
+    comparison = make_comparison()
+    (found,) = comparison.tasks[0].best_of_k
+    with drawn(comparison) as plots:
+        figure = plots["best_of_trials"].figure
+        assert figure is not None
+        shown, validation = figure.axes[0].lines
+    assert shown.get_xydata() == pytest.approx(np.array([(1, 0.6), (2, 0.68), (3, 0.7)]))
+    assert list(validation.get_ydata()) == pytest.approx(found.validation)
+
+
+def test_a_plot_without_room_for_all_settings_says_how_many_there_are() -> None:
+    grid = [("p_tuning", {"prompt.learning_rate": str(rate)}) for rate in range(10)]
+    with drawn(make_comparison(make_task(grid, seeds=1, rows=make_rows(12)))) as plots:
+        notes = {name: one.note for name, one in plots.items() if one.note}
+    assert notes == {
+        "differences": "The best 8 of 10 settings.",
+        "learning_curves": "The best 8 of 10 settings.",
+        "calibration": "The best 6 of 10 settings.",
+        "confusion": "The best 6 of 10 settings.",
+    }
 
 
 def test_confusion_is_scikit_learns_over_all_runs() -> None:

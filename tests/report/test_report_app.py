@@ -61,8 +61,8 @@ def test_output_holds_the_csv_alone_and_the_notes_go_to_stderr(runs: Path) -> No
     [
         (["runs=none"], "error: no run records under none: looked for record.json there"),
         (
-            ["runs=runs/demo", "format=html"],
-            "error: format is 'html'; choose one of terminal, markdown, latex, csv.",
+            ["runs=runs/demo", "format=pdf"],
+            "error: format is 'pdf'; choose one of terminal, markdown, latex, html, csv.",
         ),
         (
             ["runs=runs/demo", "sort_by=loss"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -165,3 +166,26 @@ def test_before_a_run_is_complete_the_time_remaining_is_not_known(folder: Folder
 def test_tables_get_rows_in_turn() -> None:
     assert allocate_rows([9, 2, 9], 9) == [4, 2, 3]
     assert allocate_rows([1, 2, 0], 9) == [1, 2, 0]
+
+
+def test_an_ended_sweep_names_the_command_that_writes_its_page_and_then_the_page(folder: Folder) -> None:
+    folder.plan("tfidf-0", "tfidf-1")
+    folder.add("tfidf-0", macro_f1=0.5)
+    assert "page" not in " ".join(_lines(folder))
+    folder.fail("tfidf-1", "the loss is nan")
+    page = folder.root / "report.html"
+    command = f"softcue-report runs={folder.root} page={page}"
+    assert _lines(folder, width=400)[-1] == f"the comparison as a page: {command}"
+    # Nothing of it is cut in a narrow terminal.
+    assert command.replace(" ", "") in "".join(_lines(folder, width=60)).replace(" ", "")
+    page.touch()
+    assert _lines(folder, width=400)[-1] == f"the comparison as a page: {page}"
+
+
+def test_a_page_that_is_older_than_the_last_run_is_to_be_written_again(folder: Folder) -> None:
+    folder.plan("tfidf-0")
+    page = folder.root / "report.html"
+    page.touch()
+    os.utime(page, (0, 0))
+    folder.add("tfidf-0", macro_f1=0.5)
+    assert _lines(folder, width=400)[-1].endswith(f"page={page}")

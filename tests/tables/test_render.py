@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from html.parser import HTMLParser
 
 import pytest
 from markdown_it import MarkdownIt
@@ -14,8 +15,11 @@ from softcue.runs.metrics import Statistic
 from softcue.tables.render import (
     RENDERERS,
     csv_text,
+    escape_latex,
     escape_markdown,
     expect_format,
+    html,
+    latex,
     markdown,
     terminal,
     write_tables,
@@ -68,6 +72,58 @@ def test_hostile_text_stays_text_in_markdown() -> None:
     kinds = {child.type for token in inline for child in token.children or ()}
     assert kinds <= {"text", "text_special", "strong_open", "strong_close"}
     assert sum(child.type == "strong_open" for token in inline for child in token.children or ()) == 1
+
+
+class Document(HTMLParser):
+    """The elements of an HTML text, and its texts outside of its head, as a browser would have them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and "body" in self.tags:
+            self.texts.append(data.strip())
+
+
+def test_hostile_text_stays_text_in_html() -> None:
+    found = Document(html([scores(0.5, name=HOSTILE, title=HOSTILE)], [HOSTILE], 80))
+    assert found.texts == [HOSTILE, "method", "macro-F1", HOSTILE, "0.500", HOSTILE]
+    assert found.tags[found.tags.index("body") + 1 :] == [
+        *("table", "caption", "thead", "tr", "th", "th", "tbody", "tr", "td", "td", "ul", "li")
+    ]
+
+
+def test_html_aligns_numbers_to_the_right_and_keeps_each_on_a_line() -> None:
+    text = html([scores(0.5)], [], 80)
+    assert 'text-align: right; vertical-align: baseline; white-space: nowrap">0.500</td>' in text
+
+
+def test_latex_is_a_tabular_of_booktabs_with_its_title_and_notes_as_comments() -> None:
+    assert latex([scores(0.8, None, title="airline · 5 %")], ["failed: x"], 80) == (
+        "% airline · 5 %\n"
+        "\\begin{tabular}{lr}\n"
+        "\\toprule\n"
+        "method & macro-F1 \\\\\n"
+        "\\midrule\n"
+        "prompt\\_tuning & 0.800 \\\\\n"
+        "prompt\\_tuning & -- \\\\\n"
+        "\\bottomrule\n"
+        "\\end{tabular}\n\n"
+        "% failed: x\n"
+    )
+
+
+def test_no_character_of_a_text_is_a_command_of_latex() -> None:
+    """Every character with a meaning in LaTeX (Lamport 1994, section 2.1) comes out behind a backslash."""
+    assert escape_latex("a_b & 5 % #1 {x} $y$") == r"a\_b \& 5 \% \#1 \{x\} \$y\$"
+    assert escape_latex("~^\\") == r"\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert escape_latex("0.8 ± 0.1 [0.7, 0.9]") == r"0.8 $\pm$ 0.1 {[}0.7, 0.9{]}"
 
 
 @pytest.mark.parametrize("text", ["prompt_tuning", "macro-F1", "seed=0 (n=5)", "a & b", "100 % > 5"])
@@ -139,8 +195,9 @@ def test_csv_is_written_alone_and_its_notes_go_to_stderr(capsys: pytest.CaptureF
 def test_an_unknown_format_is_refused_with_the_known_ones() -> None:
     for form in RENDERERS:
         expect_format(form)
-    with pytest.raises(ConfigError, match="format is 'html'; choose one of terminal, markdown, latex, csv"):
-        expect_format("html")
+    known = "terminal, markdown, latex, html, csv"
+    with pytest.raises(ConfigError, match=f"format is 'pdf'; choose one of {known}"):
+        expect_format("pdf")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softcue.errors import listed
 from softcue.report.evidence import outcomes
 from softcue.report.model import Caution, Cell, Ranks, Run, TaskComparison
 from softcue.report.runs import Loaded
@@ -112,7 +111,7 @@ def missing_runs(case: Case) -> Iterator[Caution]:
         missing = [key for key in everything if key not in own]
         if missing and not (len(cell.runs) == 1 and _fixed(cell)):
             names = [", ".join(f"{name} {value}" for name, value in key) for key in missing]
-            text = f"{cell.label} lacks runs that others have: {listed(names)}."
+            text = f"{cell.label} lacks runs that others have: {_few(names)}."
             yield Caution(kind="missing", text=text, cells=(cell.key,))
 
 
@@ -134,7 +133,8 @@ def selected_on_shown(case: Case) -> Iterator[Caution]:
         and (run.record.training.monitor or "").startswith(f"{case.part}/")
     ]
     if watched and case.part == "test":
-        text = f"{len(watched)} runs kept the checkpoint that was best on the test rows themselves."
+        runs = "1 run" if len(watched) == 1 else f"{len(watched)} runs"
+        text = f"{runs} kept the checkpoint that was best on the test rows themselves."
         yield Caution(kind="selection", text=text)
     tried = {cell.method: cell.trials for cell in case.task.cells if cell.trials > 1}
     if tried and case.part == "test":
@@ -179,9 +179,7 @@ def differing_settings(case: Case) -> Iterator[Caution]:
                 if method != one.run.method and other != value:
                     differ[path] = None
     if differ:
-        yield Caution(
-            kind="settings", text=f"methods differ in more than the method: {listed(list(differ))}."
-        )
+        yield Caution(kind="settings", text=f"methods differ in more than the method: {_few(list(differ))}.")
 
 
 def other_predictions(case: Case) -> Iterator[Caution]:
@@ -220,8 +218,11 @@ def _fixed(cell: Cell) -> bool:
 
 
 def _labels(cells: Sequence[Cell]) -> str:
-    names = [cell.label for cell in cells]
-    return "; ".join(names) if len(names) < 6 else f"{'; '.join(names[:4])} and {len(names) - 4} more"
+    return _few([cell.label for cell in cells])
+
+
+def _few(names: Sequence[str]) -> str:
+    return "; ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _keys(cells: Sequence[Cell]) -> tuple[str, ...]:

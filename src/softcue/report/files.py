@@ -24,9 +24,10 @@ def write_page(comparison: Comparison, path: Path) -> None:
 
 
 def write_plots(comparison: Comparison, folder: Path) -> list[str]:
-    """Draw every plot as SVG and PNG at a column's width; a line for each that the records do not allow.
+    """Draw every plot as SVG and PNG at a column's width.
 
-    With several tasks, a file's name begins with its task's.
+    Returns a line for each that the records do not allow, or that has room for the best settings alone. With
+    several tasks, a file's name begins with its task's.
 
     Raises:
         RunError: the folder cannot be written.
@@ -35,14 +36,16 @@ def write_plots(comparison: Comparison, folder: Path) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    several, missing = len(comparison.tasks) > 1, []
+    several, notes = len(comparison.tasks) > 1, []
     with styled():
         for drawing in drawings(comparison, COLUMN):
             task = drawing.task if several else ""
             name = re.sub(r"[^\w.-]+", "_", "-".join(filter(None, (task, drawing.plot.name))))
             if drawing.figure is None:
-                missing.append(f"not drawn: {name}: {drawing.reason}")
+                notes.append(f"not drawn: {name}: {drawing.reason}")
                 continue
+            if drawing.note:
+                notes.append(f"drawn in part: {name}: {drawing.note}")
             for form in FORMS:
                 write_atomic(folder / f"{name}.{form}", as_file(drawing.figure, form=form))
-    return missing
+    return notes

@@ -181,7 +181,12 @@ class Cell:
     @property
     def theirs(self) -> bool:
         """Whether the scores are somebody else's."""
-        return any(run.origin for run in self.runs)
+        return self.origin is not None
+
+    @property
+    def origin(self) -> str | None:
+        """The files of somebody else's scores; None for softcue's own."""
+        return ", ".join(dict.fromkeys(run.origin for run in self.runs if run.origin)) or None
 
     @property
     def rows(self) -> int | None:

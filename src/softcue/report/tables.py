@@ -49,7 +49,9 @@ def cell_columns(comparison: Comparison, settings: Sequence[str]) -> list[Column
     placed = comparison.metrics if len(others) < len(comparison.metrics) else (sort_by, *others)
     return [
         Column("method", lambda row: row.cell.method),
-        *_if_any(comparison, Column("theirs", lambda row: _origin(row.cell), name="origin")),
+        *_if_any(
+            comparison, lambda cell: cell.origin, Column("theirs", lambda row: row.cell.origin, name="origin")
+        ),
         *(
             Column(heading, partial(_setting, path), name=path)
             for path, heading in headings(settings).items()
@@ -60,6 +62,11 @@ def cell_columns(comparison: Comparison, settings: Sequence[str]) -> list[Column
         _cost("trainable parameters", "trainable_parameters", "{:,}".format),
         _cost("training time", "train_s", duration),
         _cost("peak memory", "process_memory_mb", memory),
+        *_if_any(
+            comparison,
+            lambda cell: cell.cost.gpu_memory_mb,
+            _cost("peak GPU memory", "gpu_memory_mb", memory),
+        ),
     ]
 
 
@@ -83,7 +90,7 @@ def pairs_table(task: TaskComparison, metric: Metric) -> Table[Pair]:
         Column("second", label(lambda pair: pair.second)),
         number("difference", lambda pair: pair.difference, partial(signed, metric)),
         Column(
-            "95 % interval",
+            "interval",
             lambda pair: pair.interval,
             partial(bracket, metric),
             align="right",
@@ -107,8 +114,8 @@ def pairs_table(task: TaskComparison, metric: Metric) -> Table[Pair]:
         ),
     ]
     caption = (
-        "p: for new runs on new rows; Holm: adjusted for all pairs shown; rows: these runs on other rows; "
-        "seeds: sign flips over runs. Needed: for power 0.8 at the difference measured."
+        "Intervals: 95 %. p: for new runs on new rows; Holm: adjusted for all pairs shown; rows: these runs "
+        "on other rows; seeds: sign flips over runs. Needed: for power 0.8 at the difference measured."
     )
     title = f"{task.task}: pairs by {metric.title}"
     return Table(title=title, columns=columns, rows=task.pairs, caption=caption)
@@ -186,13 +193,10 @@ def _cost(heading: str, name: str, text: Callable[[Any], str]) -> Column[Row]:
     return number(heading, value, text, name=name)
 
 
-def _if_any(comparison: Comparison, column: Column[Row]) -> list[Column[Row]]:
-    found = any(cell.theirs for task in comparison.tasks for cell in task.cells)
-    return [column] if found else []
-
-
-def _origin(cell: Cell) -> str | None:
-    return ", ".join(dict.fromkeys(run.origin for run in cell.runs if run.origin)) or None
+def _if_any(
+    comparison: Comparison, value: Callable[[Cell], object], column: Column[Row]
+) -> list[Column[Row]]:
+    return [column] if any(value(cell) for task in comparison.tasks for cell in task.cells) else []
 
 
 def _setting(path: str, row: Row) -> str | None:

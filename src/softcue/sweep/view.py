@@ -27,10 +27,12 @@ BARS: dict[State, tuple[str, str]] = {
     "interrupted": ("▒", "magenta"),
     "pending": ("░", "bright_black"),
 }
-OTHER_LINES = 16
+OTHER_LINES = 19
 """Lines of a view that are not rows of its three tables."""
 PAGE = 40
 """Rows of the three tables together if no terminal limits them."""
+PAGE_FILE = "report.html"
+"""The page of the comparison, in the sweep's folder."""
 
 
 def view(
@@ -55,8 +57,22 @@ def view(
     nothing = ["", f"no complete run has {part} {metric.name}"] if complete and not tables[0].rows else []
     sections = (_section(table, rows) for table, rows in zip(tables, shown, strict=True))
     return Group(
-        *_head(snapshot, now=now, width=width), *nothing, *(line for lines in sections for line in lines)
+        *_head(snapshot, now=now, width=width),
+        *nothing,
+        *(line for lines in sections for line in lines),
+        *(_page(snapshot) if complete and snapshot.has_ended else ()),
     )
+
+
+def _page(snapshot: SweepSnapshot) -> list[RenderableType]:
+    """Where the page of an ended sweep is, or the command that writes it."""
+    path = snapshot.root / PAGE_FILE
+    if path.is_file() and path.stat().st_mtime >= snapshot.changed:
+        words = str(path)
+    else:
+        words = shlex.join(["softcue-report", f"runs={snapshot.root}", f"page={path}"])
+    # Whole, even on two lines: it is there to be copied.
+    return ["", Text(f"the comparison as a page: {words}".translate(CONTROLS), overflow="fold")]
 
 
 def short_labels(jobs: Sequence[JobState]) -> list[JobState]:

@@ -1,4 +1,4 @@
-"""Tables as text for the terminal, as Markdown, LaTeX and CSV.
+"""Tables as text for the terminal, as Markdown, LaTeX, HTML and CSV.
 
 A further format is one more function in `RENDERERS`.
 """
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from softcue.errors import ConfigError, printable
 from softcue.runs.atomic import write_atomic
+from softcue.tables.html import html
 from softcue.tables.table import CONTROLS, Column, Table
 
 MAX_WORD = 40
@@ -199,14 +200,7 @@ _LATEX = {
 def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> str:
     """A single table, one value a cell, numbers unrounded, nothing where there is none; without notes."""
     (table,) = tables
-    lines = [
-        {
-            f"{column.name or column.heading}{suffix}": value
-            for column in table.columns
-            for suffix, value in column.fields(column.value(row)).items()
-        }
-        for row in table.rows
-    ]
+    lines = plain_rows(table)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
@@ -214,7 +208,19 @@ def csv_text(tables: Sequence[Table[Any]], notes: Sequence[str], width: int) -> 
     return text.getvalue()
 
 
-RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "csv": csv_text}
+def plain_rows(table: Table[Any]) -> list[dict[str, Any]]:
+    """The rows of a table as plain values by the names of CSV's columns, None where there is none."""
+    return [
+        {
+            f"{column.name or column.heading}{suffix}": value
+            for column in table.columns
+            for suffix, value in column.fields(column.value(row)).items()
+        }
+        for row in table.rows
+    ]
+
+
+RENDERERS = {"terminal": terminal, "markdown": markdown, "latex": latex, "html": html, "csv": csv_text}
 
 
 def expect_format(form: str) -> None:

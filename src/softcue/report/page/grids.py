@@ -60,12 +60,14 @@ def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
             for metric in comparison.metrics
         ),
         Heading(
-            text="against the best", explanation=f"by {comparison.sort_by.title}, after Holm’s adjustment"
+            text="against the best",
+            explanation=f"by {comparison.sort_by.title}, after Holm’s adjustment; ≈ best: cannot be told apart",
         ),
         Heading(text="trainable", number=True, explanation="trainable parameters"),
-        Heading(text="shipped bytes", number=True, explanation="bytes of the shipped prompt"),
+        Heading(text="shipped", number=True, explanation="bytes of the shipped prompt"),
         Heading(text="training", number=True, explanation="mean training time of a run"),
         Heading(text="memory", number=True, explanation="mean peak memory of the process"),
+        Heading(text="GPU memory", number=True, explanation="mean peak memory of the GPU"),
     ]
     colour = {key: PALETTE.index(look.colour) for key, look in looks(task.cells).items()}
     return without_empty(
@@ -81,6 +83,7 @@ def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
                 _cost(cell.cost.shipped_bytes, "{:,.0f}".format),
                 _cost(cell.cost.train_s, duration),
                 _cost(cell.cost.process_memory_mb, memory),
+                _cost(cell.cost.gpu_memory_mb, memory),
             ]
             for cell in task.cells
         ],
@@ -107,7 +110,7 @@ def _standing(cell: Cell, *, best: bool) -> Entry:
         return Entry(text="best", sort=0)
     if cell.distinguishable is None:
         return NOTHING
-    return Entry(text="behind", sort=2) if cell.distinguishable else Entry(text="not distinguishable", sort=1)
+    return Entry(text="behind", sort=2) if cell.distinguishable else Entry(text="≈ best", sort=1)
 
 
 def _cost(value: float | None, text: Callable[[float], str]) -> Entry:
@@ -153,6 +156,34 @@ def _pair(pair: Pair, task: TaskComparison, metric: Metric) -> list[Entry]:
         _cost(rows, "{:,.0f}".format),
         _cost(seeds, "{:,.0f}".format),
     ]
+
+
+def trials_grid(comparison: Comparison, task: TaskComparison) -> Grid:
+    """A line for each method and 1, 2, 4, … and all of its trials: what the best of so many is worth."""
+    metric = comparison.sort_by
+    return Grid(
+        headings=[
+            Heading(text="method"),
+            Heading(text="trials", number=True),
+            Heading(text="validation", number=True, explanation=f"expected {metric.title} of the best"),
+            Heading(text=comparison.part, number=True, explanation="the same setting’s, expected"),
+        ],
+        lines=[
+            [
+                Entry(text=found.method, sort=found.method),
+                Entry(text=str(k), sort=k),
+                Entry(text=metric.text(found.validation[k - 1]), sort=found.validation[k - 1]),
+                Entry(text=metric.text(found.shown[k - 1]), sort=found.shown[k - 1]),
+            ]
+            for found in task.best_of_k
+            for k in doublings(found.trials)
+        ],
+    )
+
+
+def doublings(count: int) -> list[int]:
+    """1, 2, 4, … below a count, and the count itself."""
+    return [*(2**power for power in range(count.bit_length()) if 2**power < count), count]
 
 
 def _p_value(p: float | None) -> Entry:

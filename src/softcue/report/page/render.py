@@ -12,7 +12,7 @@ from typing import Any
 
 from softcue.report.model import Caution, Claim, Comparison, TaskComparison
 from softcue.report.page.examples import example_data
-from softcue.report.page.grids import Grid, cells_grid, machines_grid, pairs_grid, runs_grid
+from softcue.report.page.grids import Grid, cells_grid, machines_grid, pairs_grid, runs_grid, trials_grid
 from softcue.report.plots.registry import FOREST, PLOTS, RANKS, Plot, Section
 from softcue.report.plots.style import COLUMN, PAGE, QUARTER, NotDrawn, as_inline_svg, styled
 
@@ -52,6 +52,8 @@ class TaskView:
     claims: Claims
     cells: Grid
     pairs: Grid
+    all_pairs: bool
+    trials: Grid
     examples: Mapping[str, Any] | None
 
     def drawn(self, *sections: Section) -> list[Picture]:
@@ -163,6 +165,8 @@ def _task_view(comparison: Comparison, task: TaskComparison, number: int) -> Tas
         claims=first_claims(task.claims),
         cells=cells_grid(comparison, task),
         pairs=pairs_grid(comparison, task),
+        all_pairs=task.all_pairs,
+        trials=trials_grid(comparison, task),
         examples=example_data(task),
     )
 
@@ -181,7 +185,7 @@ def _picture(plot: Plot, comparison: Comparison, task: TaskComparison, *, prefix
     try:
         return Picture(
             title=plot.title,
-            caption=plot.caption,
+            caption=" ".join(filter(None, (plot.note(comparison, task), plot.caption))),
             section=plot.section,
             svg=draw(QUARTER if plot.section == "costs" else COLUMN, prefix),
             wide=draw(PAGE, f"{prefix}-wide") if wide else None,

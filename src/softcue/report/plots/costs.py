@@ -59,7 +59,9 @@ def against_cost(
         axes.set_xscale("symlog", linthresh=1)
     elif max(costs) / min(costs) >= 8:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+        # Over a hundredfold, powers of ten are as many labels as there is room for.
+        within = (1, 2, 5) if max(costs) / min(costs) < 100 else (1,)
+        axes.xaxis.set_major_locator(LogLocator(subs=within, numticks=5))
         axes.minorticks_off()
     else:
         axes.locator_params(axis="x", nbins=5)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcue.report.model import Cell, Comparison, Curve, TaskComparison
+from softcue.report.plots.choice import logged
 from softcue.report.plots.style import NotDrawn, legend_below, looks, new_figure, short_label
 from softcue.runs.metrics import METRICS
 
@@ -21,7 +22,7 @@ LOSSES = ("train/loss", "validation/loss", "train/loss_step")
 
 def learning_curves(comparison: Comparison, task: TaskComparison, width: float) -> Figure:
     """A panel for each logged number: each cell's mean over its runs, and their range as a band."""
-    cells = [cell for cell in task.cells if any(run.curves for run in cell.runs)][:MOST_CELLS]
+    cells = logged(task, MOST_CELLS).drawn
     present = {
         curve.name for cell in cells for run in cell.runs for curve in run.curves if len(curve.step_S) > 1
     }

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from softcue.report.model import Comparison, Pair, Ranks, TaskComparison
+from softcue.report.plots.choice import scored
 from softcue.report.plots.style import INK, MUTED, PALETTE, NotDrawn, name_width, names_of, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_CELLS = 8
+
 
 def difference_matrix(comparison: Comparison, task: TaskComparison, width: float) -> Figure:
     """Row less column for the best cells; coloured where the difference is beyond doubt."""
-    cells = [cell for cell in task.cells if comparison.sort_by.name in cell.scores][: 8 if width < 5 else 12]
+    cells = scored(comparison, task, MOST_CELLS).drawn
     if len(cells) < 2 or not task.pairs:
         raise NotDrawn("fewer than two methods were compared")
     size = len(cells)

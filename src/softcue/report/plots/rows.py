@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softcue.report.model import Cell, Comparison, TaskComparison, TaskRows
+from softcue.report.plots.choice import predicting
 from softcue.report.plots.style import (
     MUTED,
     PALETTE,
@@ -133,10 +135,9 @@ def _draw_confusion(axes: Axes, share_CC: NDArray[np.float64], classes: tuple[st
     axes.spines[:].set_visible(False)
 
 
-def _predicted(task: TaskComparison) -> tuple[TaskRows, list[Cell]]:
+def _predicted(task: TaskComparison) -> tuple[TaskRows, Sequence[Cell]]:
     """The rows, and the best cells whose runs predicted rows with a label."""
     rows = task.rows
     if rows is None or not (rows.target_N >= 0).any():
         raise NotDrawn("no run has stored predictions of labelled rows")
-    cells = [cell for cell in task.cells if any(run.predictions is not None for run in cell.runs)]
-    return rows, cells[:MOST_CELLS]
+    return rows, predicting(task, MOST_CELLS).drawn

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from softcue.report.model import Cell, CellScore, Comparison, TaskComparison
+from softcue.report.plots.choice import scored
 from softcue.report.plots.style import (
     MUTED,
     PAPER,
@@ -28,28 +29,28 @@ MOST_ROWS = 40
 def forest(comparison: Comparison, task: TaskComparison, width: float) -> Figure:
     """A row for each cell, the best on top: its runs, their mean, and the mean's interval."""
     metric = comparison.sort_by
-    scored = [cell for cell in task.cells if metric.name in cell.scores][:MOST_ROWS]
-    if not scored:
+    cells = scored(comparison, task, MOST_ROWS).drawn
+    if not cells:
         raise NotDrawn(f"no run has {metric.title}")
-    names, look = names_of(scored, width), looks(task.cells)
+    names, look = names_of(cells, width), looks(task.cells)
     lines = [name.count("\n") + 1 for name in names]
-    least = 0.27 if width < 5 or len(scored) > 8 else 0.4
+    least = 0.27 if width < 5 or len(cells) > 8 else 0.4
     figure = new_figure(width, 0.5 + sum(max(least, 0.05 + 0.14 * count) for count in lines))
     axes = figure.add_subplot()
-    for y, cell in enumerate(scored):
+    for y, cell in enumerate(cells):
         _forest_row(axes, y, cell, cell.scores[metric.name], look[cell.key].colour)
     axes.axvline(
-        scored[0].scores[metric.name].mean, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0
+        cells[0].scores[metric.name].mean, color=MUTED, linewidth=0.7, linestyle=(0, (2, 3)), zorder=0
     )
     axes.grid(axis="x")
-    axes.set(ylim=(len(scored) - 0.45, -0.55), xlabel=metric.title)
-    axes.set_yticks(range(len(scored)), names, ha="left", linespacing=1.05)
+    axes.set(ylim=(len(cells) - 0.45, -0.55), xlabel=metric.title)
+    axes.set_yticks(range(len(cells)), names, ha="left", linespacing=1.05)
     axes.tick_params(axis="y", length=0, pad=name_width(names))
     axes.spines["left"].set_visible(False)
     values = axes.twinx()
     values.set_ylim(axes.get_ylim())
     values.set_yticks(
-        range(len(scored)), [_value(cell.scores[metric.name], metric.text, width) for cell in scored]
+        range(len(cells)), [_value(cell.scores[metric.name], metric.text, width) for cell in cells]
     )
     values.tick_params(length=0)
     values.spines[:].set_visible(False)
