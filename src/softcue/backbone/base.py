@@ -20,8 +20,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softcue.backbone.attention import AttentionHook
+from softcue.backbone.ensemble_continuation import EnsembleContinuation
 from softcue.backbone.scoring import TargetScores, TargetStates, edge_log_probs, gather_paths
-from softcue.contracts import BackboneSpec, Batch, Choices, Ids, PromptBank
+from softcue.backbone.search import Continuation, Ending, search
+from softcue.contracts import BackboneSpec, Batch, Choices, Decoding, Ids, PromptBank
+from softcue.errors import BackboneError
 from softcue.tokenizing import RowTokenizer
 
 Engine = Literal["stream", "plain"]
@@ -70,6 +73,52 @@ class Backbone(ABC):
         """The log-likelihood of each choice, from the final states that predict its tokens."""
         edges_E = edge_log_probs(states.hidden_MD, states.tries, self.logits, vocab_size=self.spec.vocab_size)
         return gather_paths(edges_E, states.tries)
+
+    @torch.no_grad()
+    def generate(self, bank: PromptBank, batch: Batch, decoding: Decoding) -> list[list[int]]:
+        """The tokens that follow each row, with the end token if it came.
+
+        Raises:
+            BackboneError: the longest row and the new tokens are more than the model's positions.
+        """
+        longest = max(map(len, batch.rows))
+        if longest + decoding.max_new_tokens > self.spec.max_positions:
+            raise BackboneError(
+                f"a row of {longest} tokens and decoding.max_new_tokens={decoding.max_new_tokens} exceed the "
+                f"{self.spec.max_positions} positions of {self.spec.name}. Generate fewer tokens, or cut the "
+                "rows with data.max_length."
+            )
+        ending = Ending(tokens=self.end_tokens, stop=decoding.stop, decode=self.decode)
+        rows: list[int] = batch.row_B.tolist()
+        return search(
+            self._voted_continuation(bank, batch, max_new_tokens=decoding.max_new_tokens),
+            decoding,
+            rows=rows,
+            ending=ending,
+        )
+
+    def _voted_continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        if bank.vote is None:
+            return self.continuation(bank, batch, max_new_tokens=max_new_tokens)
+        copies = batch.repeat_for_members(bank.num_prompts)
+        members = self.continuation(bank, copies, max_new_tokens=max_new_tokens)
+        return EnsembleContinuation(members, count=bank.num_prompts)
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a text: the tokenizer's, and those of the model's generation settings."""
+        settings = self.model.generation_config
+        own = None if settings is None else settings.eos_token_id
+        listed = own if isinstance(own, list) else [own]
+        return frozenset(token for token in (*listed, self.tokenizer.eos_token_id) if token is not None)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, without special ones."""
+        return cast(str, self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @abstractmethod
+    def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        """Run the rows once, ready to be continued."""
 
     @abstractmethod
     def states(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetStates:
