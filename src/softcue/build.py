@@ -101,6 +101,7 @@ def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prom
         max_length=node.max_length,
         cache_dir=config.paths.cache,
         prompt=prompt,
+        max_target_length=node.get("max_target_length", config.data.max_target_length),
     )
 
 

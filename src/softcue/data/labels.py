@@ -1,7 +1,8 @@
-"""Label words to label tokens, as they follow the template in a row."""
+"""Label words, and texts, to the tokens that follow the template in a row."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from softcue.data.task import Task
@@ -31,6 +32,42 @@ def label_choices(task: Task, template: Template, rows: RowTokenizer, *, end_tok
                 "Choose label words that this backbone's tokenizer keeps distinct."
             )
     return choices
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedTarget:
+    """The tokens of a text with the end token, and whether the text was cut."""
+
+    ids: Ids
+    was_cut: bool
+
+
+class TargetEncoder:
+    """Encodes the texts that follow rows: at most `max_length` tokens, of which the last is the end token.
+
+    Raises:
+        ConfigError: no `max_length`, one that leaves no room for a text, or no end token.
+    """
+
+    def __init__(self, rows: RowTokenizer, *, max_length: int | None, end_token: int | None) -> None:
+        if max_length is None or max_length < 2:
+            raise ConfigError(
+                f"data.max_target_length is {max_length}, and data.task.target is a text; give the tokens of "
+                "the longest text with its end token, 2 or more."
+            )
+        if end_token is None:
+            raise ConfigError(
+                "data.task.target is a text, which has to end with an end token, and this backbone's "
+                "tokenizer has none. Choose another backbone."
+            )
+        self._rows, self.max_length, self.end_token = rows, max_length, end_token
+
+    def encode(self, text: str) -> EncodedTarget:
+        """The tokens of a text behind a space."""
+        ids = self._rows.text(f" {text}").ids
+        return EncodedTarget(
+            ids=(*ids[: self.max_length - 1], self.end_token), was_cut=len(ids) >= self.max_length
+        )
 
 
 def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:

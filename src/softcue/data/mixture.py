@@ -63,6 +63,8 @@ class MixedData(RunData):
             task.encode(tokenizer, max_positions, padded=padded)
         for part in PARTS:
             self.num_cut[part] = sum(task.num_cut[part] for task in self._tasks.values())
+            cut = [counts[part] for task in self._tasks.values() if part in (counts := task.num_cut_targets)]
+            self.num_cut_targets |= {part: sum(cut)} if cut else {}
 
     def ids(self, part: Part) -> list[str]:
         return [f"{key}/{name}" for key, task in self._tasks.items() for name in task.ids(part)]

@@ -66,6 +66,8 @@ class RunData(ABC):
         self.task_name, self.layout, self.template, self.batching = task_name, layout, template, batching
         self.num_cut: dict[Part, int] = {}
         """Rows of each part whose text had to be cut, once they are encoded."""
+        self.num_cut_targets: dict[Part, int] = {}
+        """Rows of each part of a text task whose target had to be cut."""
 
     @property
     @abstractmethod
