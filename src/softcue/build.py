@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import default_cache
@@ -34,13 +34,16 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from softcue.backbone.base import Backbone
-    from softcue.contracts import BackboneSpec, SoftPrompt
+    from softcue.contracts import BackboneSpec, Decoding, SoftPrompt
     from softcue.evaluation.metrics import MetricFactory
     from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
     from softcue.training.run import Run
 
 log = logging.getLogger(__name__)
+
+TEXT_MONITORS = ("train/loss", "validation/loss", "validation/perplexity")
+"""What callbacks may monitor where the target is a text: texts are generated when training has ended."""
 
 
 def build_data(config: DictConfig) -> RunData:
@@ -113,6 +116,7 @@ def build_learners(runs: Sequence[Run]) -> list[Learner]:
     learners = _baselines(runs) if isinstance(method, Baseline) else _prompt_learners(runs)
     for learner, run in zip(learners, runs, strict=True):
         learner.own_metrics = _own_metrics(run.config)
+        learner.decoding = build_decoding(run.config)
     return learners
 
 
@@ -233,8 +237,21 @@ def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone,
 
 def _encode(config: DictConfig, data: RunData, lm: Backbone) -> None:
     data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
+    _expect_room(config, data, lm.spec)
     if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)
+
+
+def _expect_room(config: DictConfig, data: RunData, spec: BackboneSpec) -> None:
+    """Refuse texts that the model could not finish, before it is trained."""
+    decoding = build_decoding(config)
+    longest = max(task.encoder.max_row_length for task in data.tasks.values())
+    if decoding is not None and longest + decoding.max_new_tokens > spec.max_positions:
+        raise ConfigError(
+            f"data.decoding.max_new_tokens is {decoding.max_new_tokens}, and rows have up to {longest} "
+            f"tokens: more than the {spec.max_positions} positions of {spec.name}. Set a smaller "
+            "data.max_length, or generate fewer tokens."
+        )
 
 
 def _warn_of_never_chosen(data: RunData) -> None:
@@ -297,6 +314,9 @@ def validate(config: DictConfig, data: RunData) -> None:
     Raises:
         ConfigError: the settings that contradict each other.
     """
+    has_texts = any(task.has_texts for task in data.tasks.values())
+    if has_texts or config.data.get("decoding") is not None:
+        _expect_generation(config, has_texts=has_texts)
     if data.template.num_virtual_tokens > 0 and not _is_prefix(data.template):
         method = _make(config.prompt.method)
         in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
@@ -305,6 +325,39 @@ def validate(config: DictConfig, data: RunData) -> None:
         monitor = (callback or {}).get("monitor")
         if monitor is not None:
             _expect_validation_metric(monitor, has_validation=len(data.ids("validation")) > 0)
+            if has_texts and monitor not in TEXT_MONITORS:
+                raise ConfigError(
+                    f"callbacks monitor {monitor!r}, and the target is a text; choose one of "
+                    f"{', '.join(TEXT_MONITORS)}."
+                )
+
+
+def _expect_generation(config: DictConfig, *, has_texts: bool) -> None:
+    """Refuse what needs classes in a run on texts, and a method that writes none."""
+    from softcue.baselines.adapters import Adapter
+    from softcue.baselines.base import Baseline
+
+    method, what = (
+        _make(config.prompt.method),
+        "data.task.target is a text" if has_texts else "data.decoding is set",
+    )
+    if isinstance(method, Baseline) and not isinstance(method, Adapter):
+        raise ConfigError(
+            f"{what}, and prompt={config.prompt.name} only chooses among classes. Use a soft prompt, LoRA or "
+            "IA3."
+        )
+    build_decoding(config)
+    if not has_texts:
+        return
+    scoring, objective = config.scoring, get_class(config.objective._target_)
+    for key, is_given, way_out in (
+        ("objective", getattr(objective, "needs_classes", False), "objective=language_model"),
+        ("scoring.calibration", scoring.get("calibration") is not None, "scoring=sum"),
+        ("scoring.also", bool(scoring.get("also")), "scoring=sum"),
+        ("metrics", any(config.metrics.values()), "metrics={}"),
+    ):
+        if is_given:
+            raise ConfigError(f"{key} needs classes, and data.task.target is a text. Set {way_out}.")
 
 
 def _is_prefix(template: Template) -> bool:
@@ -344,6 +397,12 @@ def build_task(node: DictConfig) -> Task:
 def build_scoring(config: DictConfig) -> Scoring:
     """How label likelihoods become class probabilities."""
     return cast("Scoring", _make(config.scoring))
+
+
+def build_decoding(config: DictConfig) -> Decoding | None:
+    """How texts are generated after rows; None: not at all."""
+    node = config.data.get("decoding")
+    return None if node is None else cast("Decoding", _make(node))
 
 
 def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:
