@@ -237,21 +237,17 @@ def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone,
 
 def _encode(config: DictConfig, data: RunData, lm: Backbone) -> None:
     data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
-    _expect_room(config, data, lm.spec)
+    _expect_room(config, data, lm)
     if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)
 
 
-def _expect_room(config: DictConfig, data: RunData, spec: BackboneSpec) -> None:
+def _expect_room(config: DictConfig, data: RunData, lm: Backbone) -> None:
     """Refuse texts that the model could not finish, before it is trained."""
     decoding = build_decoding(config)
-    longest = max(task.encoder.max_row_length for task in data.tasks.values())
-    if decoding is not None and longest + decoding.max_new_tokens > spec.max_positions:
-        raise ConfigError(
-            f"data.decoding.max_new_tokens is {decoding.max_new_tokens}, and rows have up to {longest} "
-            f"tokens: more than the {spec.max_positions} positions of {spec.name}. Set a smaller "
-            "data.max_length, or generate fewer tokens."
-        )
+    if decoding is not None:
+        longest = max(task.encoder.max_row_length for task in data.tasks.values())
+        lm.expect_room(decoding, longest=longest, num_rows=data.batching.eval_batch_size)
 
 
 def _warn_of_never_chosen(data: RunData) -> None:
