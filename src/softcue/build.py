@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import default_cache
 from softcue.data.assumed import READABLE, Assumed, assume
+from softcue.data.chat import Turn
 from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
 from softcue.data.prompt_data import PromptData
@@ -209,7 +210,7 @@ def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone
     """
     lm = build_backbone(config)
     prompt = build_prompt(config, lm.spec, data.template)
-    _encode(config, data, lm)
+    _encode(config, data, lm, in_layers=prompt.in_layers)
     return lm, prompt
 
 
@@ -235,8 +236,9 @@ def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone,
     return lm, adapter.inject(lm.model, base_model=base_model, seed=config.seed)
 
 
-def _encode(config: DictConfig, data: RunData, lm: Backbone) -> None:
-    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
+def _encode(config: DictConfig, data: RunData, lm: Backbone, *, in_layers: bool = False) -> None:
+    turn = Turn.of(lm.tokenizer, prefix_first=in_layers) if lm.chat else None
+    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows, turn=turn)
     _expect_room(config, data, lm)
     if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)

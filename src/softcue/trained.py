@@ -17,6 +17,7 @@ from torch import Tensor
 from softcue.backbone.base import Backbone
 from softcue.configs import default_cache
 from softcue.contracts import Batch, Choices, Decoding, PromptBank
+from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder
 from softcue.data.task import Task, TextTask
@@ -101,7 +102,15 @@ class TrainedPrompt:
             max_length=self.parts.max_length,
             max_positions=self.lm.spec.max_positions,
             max_target_length=self.parts.max_target_length,
+            turn=self._turn,
         )
+
+    @property
+    def _turn(self) -> Turn | None:
+        """The turn of a chat in which rows stood in training."""
+        if not self.parts.chat:
+            return None
+        return Turn.of(self.lm.tokenizer, prefix_first=self.bank.keys_TLHPK is not None)
 
     @overload
     def predict(self, rows: TextOrColumns, *, batch_size: int = 32) -> Prediction: ...

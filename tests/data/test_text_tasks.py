@@ -190,4 +190,4 @@ def test_a_text_needs_a_length_and_an_end_token(tokenizer: PreTrainedTokenizerFa
     ]
     for max_length, end_token, message in cases:
         with pytest.raises(SoftcueError, match=message):
-            TargetEncoder(rows, max_length=max_length, end_token=end_token)
+            TargetEncoder(rows, before=":", max_length=max_length, end_token=end_token)

@@ -19,6 +19,7 @@ from softcue.build import build_data
 from softcue.configs import CONFIG_PATH
 from softcue.errors import BackboneError, ConfigError, RunError
 from softcue.execute import train
+from softcue.export.adapter import peft_files
 from softcue.formats.prompt_file import load_bank
 from softcue.plan import prepare
 from softcue.predict.command import predict_table
@@ -218,3 +219,17 @@ def test_texts_that_do_not_fit_the_model_are_refused_before_training(quickstart:
     ):
         with pytest.raises(BackboneError, match=message):
             train_one(quickstart(*TEXTS, f"data.decoding.{override}"))
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
+def test_a_prompt_trained_in_a_chat_is_used_in_one(quickstart: Quickstart, method: str) -> None:
+    folder = train_one(quickstart(*TEXTS, "backbone.chat=true", f"prompt={method}"))
+    rows, prompt = pd.read_parquet(folder.predictions_path("test")), load(folder.path)
+    assert prompt.generate(rows["text"].tolist()) == rows["predicted"].tolist()
+    row = prompt.encoder.encode_row({"Tweet text": "hello"}).ids
+    assert prompt.lm.decode([token for token in row if token >= 0]).endswith("Summary :\nassistant\n")
+    if method == "prompt_tuning":
+        with pytest.raises(
+            ConfigError, match=r"was trained with backbone\.chat=true, inside the user's turn"
+        ):
+            peft_files({prompt.task.name: prompt}, name="x")

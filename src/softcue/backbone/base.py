@@ -42,6 +42,8 @@ class Backbone(ABC):
     spec: BackboneSpec
     choice: str = ""
     """Which engine was chosen, and why, in one line."""
+    chat: bool = False
+    """Whether rows stand in the user's turn of the model's chat template."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model = model.eval().requires_grad_(False)

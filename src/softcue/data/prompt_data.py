@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import datasets
 
+from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder, Kind
 from softcue.data.encoded import EncodedRow
@@ -79,7 +80,14 @@ class PromptData(RunData):
         if self._parts is None:
             self._parts = self._splitter.split(self._loaded_pool, self.task.classes)
 
-    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_positions: int,
+        *,
+        padded: bool,
+        turn: Turn | None = None,
+    ) -> None:
         self.load()
         self._encoder = Encoder(
             template=self.template,
@@ -88,6 +96,7 @@ class PromptData(RunData):
             max_length=self._max_length,
             max_positions=max_positions,
             max_target_length=self._max_target_length,
+            turn=turn,
         )
         self._padded = padded
         for part in PARTS:

@@ -79,6 +79,11 @@ def expect_leading(prompt: TrainedPrompt) -> None:
             f"{what} has layout {prompt.layout!r}, and PEFT puts virtual tokens in front of a row and "
             'nowhere else; export a prompt trained with a layout such as "[soft:20]{input}".'
         )
+    if prompt.parts.chat and prompt.bank.keys_TLHPK is None:
+        raise ConfigError(
+            f"{what} was trained with backbone.chat=true, inside the user's turn, and PEFT puts virtual "
+            "tokens in front of a row. Export with to=vllm, which writes whole rows."
+        )
     if prompt.bank.vote is not None:
         raise ConfigError(
             f"{what} is an ensemble of {prompt.bank.num_prompts} prompts that vote, and a PEFT adapter is "

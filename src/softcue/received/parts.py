@@ -84,6 +84,8 @@ class Parts:
     max_length: int | None
     max_target_length: int | None
     """Tokens of the longest text that a text task writes."""
+    chat: bool
+    """Whether rows stood in the user's turn of a chat."""
     decoding: Decoding | None
     """How the run generated texts; None: not at all."""
     scoring: Scoring
@@ -128,6 +130,7 @@ def read_parts(
         layout=prompt.value("layout", str),
         max_length=own.optional("max_length", int),
         max_target_length=_max_target_length(own, data),
+        chat=_chat(settings.child("backbone")),
         decoding=_decoding(data),
         scoring=settings.child("scoring").part(SCORINGS, given=("calibration", "also"))(),
         calibration=_calibration(settings.child("scoring"), record, task=chosen, at=at),
@@ -146,6 +149,11 @@ def _max_target_length(task: Node, data: Node) -> int | None:
     """That of the task, or of all; records of softcue 0.1.0 have none."""
     node = task if "max_target_length" in task.values else data
     return node.optional("max_target_length", int) if "max_target_length" in node.values else None
+
+
+def _chat(backbone: Node) -> bool:
+    """Records of softcue 0.1.0, and backbones of one's own, need not have it."""
+    return "chat" in backbone.values and backbone.optional("chat", bool) is True
 
 
 def _decoding(data: Node) -> Decoding | None:
