@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from softcue.configs import CONFIG_PATH
 from softcue.errors import BackboneError, ConfigError, RunError
 from softcue.execute import train
 from softcue.export.adapter import peft_files
+from softcue.formats.folder import write_folder
 from softcue.formats.prompt_file import load_bank
 from softcue.plan import prepare
 from softcue.predict.command import predict_table
@@ -133,6 +135,22 @@ def test_evaluating_a_trained_prompt_gives_its_records_metrics(trained: RunFolde
     frame = pd.DataFrame({"Tweet text": rows["text"], "summary": rows["references"].map(list)})
     found = softcue.load(trained.path).evaluate(frame, batch_size=5)
     assert found == pytest.approx(record_of(trained).metrics["test"], rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
+def test_the_cards_code_writes_with_peft_what_the_prompt_writes(
+    trained: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = load(trained.path)
+    write_folder(tmp_path / "shared", peft_files({prompt.task.name: prompt}, name="shared"))
+    monkeypatch.chdir(tmp_path)
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert "After it comes a text, which ends with the end token." in card
+    with_peft, with_softcue = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(with_peft.replace('"..."', '"my bag is lost"'), {})
+    assert capsys.readouterr().out.strip() == prompt.generate("my bag is lost")
+    exec(with_softcue.replace('"..."', '"my bag is lost"'), {})
+    assert capsys.readouterr().out.strip() == str([prompt.generate("my bag is lost")])
 
 
 def test_softcue_predict_writes_texts(trained: RunFolder, tmp_path: Path) -> None:
