@@ -46,6 +46,18 @@ GIVEN = {
         "data.task.classes=[a,b]",
         "data.task.verbalizer={a: a, b: b}",
     ],
+    "data=hub_text": [
+        "data.repo=org/name",
+        "data.task.name=mine",
+        "data.task.template='{text} :'",
+        "data.task.target.column=summary",
+    ],
+    "data=text_table": [
+        "data.task.name=mine",
+        "data.task.template='{text} :'",
+        "data.task.target.column=summary",
+        "data.source.path=table.csv",
+    ],
     "data=table": [
         "data.task.name=mine",
         "data.task.template='{text} :'",
@@ -62,9 +74,11 @@ GROUPS = sorted(
 CHOICES = [
     f"{group}={option}"
     for group in GROUPS
-    if group not in ("hydra", "prompt/baseline", "chain", "report")
+    if group not in ("hydra", "prompt/baseline", "chain", "report", "decoding")
     for option in options(group)
-] + [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
+]
+CHOICES += [f"+decoding@data.decoding={option}" for option in options("decoding")]
+CHOICES += [f"prompt=baseline/{option}" for option in options("prompt/baseline")]
 
 
 def choose(choice: str) -> DictConfig:

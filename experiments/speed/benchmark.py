@@ -39,6 +39,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 METHODS = ("prompt_tuning", "prefix_tuning", "p_tuning")
 VIRTUAL_TOKENS, ROUNDS = 20, 5
+NEW_TOKENS = 32
 console = Console(stderr=True)
 Result = dict[str, Any]
 
@@ -200,6 +201,44 @@ def evaluation(work: Workload, name: str) -> list[Result]:
     ]
 
 
+def generation(work: Workload, name: str) -> list[Result]:
+    """32 tokens after each of 16 rows, greedily and with 4 beams, against PEFT's generate."""
+    model = MODELS[name](torch.float32)
+    peft = Peft(twin(model), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+    ours, fast = (
+        Ours(StreamLM(each, work.tokenizer, name=name), "prompt_tuning", num_virtual_tokens=VIRTUAL_TOKENS)
+        for each in (model, MODELS[name](torch.bfloat16))
+    )
+    results = []
+    for num_beams in (1, 4):
+        how = {"num_tokens": NEW_TOKENS, "num_beams": num_beams}
+        seconds, memory = measured(
+            {
+                "float32": partial(ours.generate, work.rows, **how),
+                "bfloat16": partial(fast.generate, work.rows, **how),
+                "PEFT": partial(peft.generate, work.rows, pad="batch", **how),
+            },
+            rounds=3,
+        )
+        results += [
+            {
+                "work": f"generation, {NEW_TOKENS} tokens, {num_beams} beam{'s' * (num_beams > 1)}",
+                "model": name,
+                "method": "prompt_tuning",
+                "dtype": dtype,
+                "ours_s": seconds[dtype],
+                "ours_mb": memory[dtype],
+                "peer": "PEFT float32, generate, padded to the batch",
+                "peer_s": seconds["PEFT"],
+                "peer_mb": memory["PEFT"],
+                "ratio": seconds["PEFT"] / seconds[dtype],
+                "memory_ratio": memory["PEFT"] / memory[dtype],
+            }
+            for dtype in ("float32", "bfloat16")
+        ]
+    return results
+
+
 def many_classes(work: Workload) -> list[Result]:
     """Scoring 77 classes against 2, and against a full forward for each class."""
     name, many = "smollm2_135m", classes_77(work.tokenizer)
@@ -323,6 +362,7 @@ PARTS: dict[str, Callable[[], list[Result]]] = {
     "training": lambda: training("smollm2_135m", rows(), METHODS),
     "suffix": lambda: suffix(rows()),
     "evaluation": lambda: evaluation(rows(), "smollm2_135m") + many_classes(rows()),
+    "generation": lambda: generation(rows(), "smollm2_135m"),
     "engines": lambda: engines(rows(), "smollm2_135m"),
     "growth": lambda: growth(rows()),
     "bloom_prompt_tuning": lambda: training("bloomz_560m", rows(), ["prompt_tuning"]),

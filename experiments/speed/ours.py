@@ -9,7 +9,9 @@ import torch
 from torch import Generator
 
 from softcue.backbone.base import Backbone
-from softcue.contracts import Batch, Choices, SoftPrompt
+from softcue.backbone.scoring import NO_CHOICE
+from softcue.backbone.search import Ending, search
+from softcue.contracts import Batch, Choices, Decoding, SoftPrompt
 from softcue.evaluation.predictions import predict_batch
 from softcue.evaluation.scoring import Scoring
 from softcue.prompts.initialisers import RandomNormal, SampledVocabulary
@@ -62,6 +64,25 @@ class Ours:
     def score(self, rows: Sequence[list[int]], choices: Choices) -> None:
         """Class probabilities of every row."""
         predict_batch(self.lm, self.prompt(), self._batch(rows, [choices] * len(rows)), SUM)
+
+    @torch.no_grad()
+    def generate(self, rows: Sequence[list[int]], *, num_tokens: int, num_beams: int) -> list[list[int]]:
+        """So many tokens after each row, none of which ends it."""
+        decoding = Decoding(
+            max_new_tokens=num_tokens,
+            num_beams=num_beams,
+            length_penalty=1.0,
+            early_stopping=False,
+            temperature=0.0,
+            top_k=None,
+            top_p=None,
+            seed=0,
+            stop=(),
+        )
+        batch = self._batch(rows, [NO_CHOICE] * len(rows))
+        begun = self.lm.continuation(self.prompt(), batch, max_new_tokens=num_tokens)
+        never = Ending(tokens=frozenset(), stop=(), decode=self.lm.decode)
+        return search(begun, decoding, rows=range(len(rows)), ending=never)
 
     def num_tokens(self, rows: Sequence[list[int]], labels: Sequence[tuple[int, ...]]) -> int:
         """Tokens that a training step has to run: shared ones once, the last of each label never."""

@@ -60,13 +60,22 @@ class Peft:
         return float(loss.detach())
 
     @torch.no_grad()
-    def generate(self, rows: Sequence[list[int]]) -> None:
-        """The tutorial's evaluation: 10 tokens after each row, padded to 64."""
-        ids, mask = self._left_padded(rows, max(TUTORIAL_WIDTH, *(len(row) for row in rows)))
+    def generate(
+        self,
+        rows: Sequence[list[int]],
+        *,
+        num_tokens: int = 10,
+        num_beams: int = 1,
+        pad: Literal["tutorial", "batch"] = "tutorial",
+    ) -> None:
+        """So many tokens after each row; by default the tutorial's evaluation."""
+        width = max(TUTORIAL_WIDTH if pad == "tutorial" else 0, *(len(row) for row in rows))
+        ids, mask = self._left_padded(rows, width)
         self.model.generate(  # type: ignore[no-untyped-call]
             input_ids=ids,
             attention_mask=mask,
-            max_new_tokens=10,
+            max_new_tokens=num_tokens,
+            num_beams=num_beams,
             do_sample=False,
             eos_token_id=None,
             pad_token_id=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -17,6 +18,7 @@ from softcue.configs.compose import Composer, config_loader
 from softcue.data.frames import Frame, arrow_table, keep, loaded_table
 from softcue.data.pool import make_pool, pick_examples
 from softcue.data.tables import FORMATS, LoadedTable, read_table
+from softcue.data.task import REFERENCES
 from softcue.errors import ConfigError
 from softcue.execute import train as train_runs
 from softcue.export.adapter import hub_files
@@ -34,18 +36,30 @@ class TrainedPrompt(trained.TrainedPrompt):
     ) -> dict[str, float]:
         """The metrics of `softcue.runs.metrics` on a table's labelled rows, NaN where one is undefined.
 
-        `data` is a file, as `data.source.path` takes it, or a frame with the template's columns.
+        `data` is a file, as `data.source.path` takes it, or a frame with the template's columns. A prompt
+        that writes texts reads those to compare with from the columns that its task names.
 
         Raises:
             SoftcueError: a table that cannot be read, or labels that are none of the task's classes.
         """
         table = _table(data)
-        picked = pick_examples(table, self.task, id_column=None, label_column=label_column)
-        labelled = [example for example in picked if example.label]
+        column = None if self.writes_texts else label_column
+        picked = pick_examples(table, self.task, id_column=None, label_column=column)
+        labelled = [example for example in picked if example.is_labelled]
         pool = make_pool(self.task, labelled=labelled, held_out=None, unlabelled=[], where=table.name)
         rows: list[dict[str, str]] = pool.labelled.to_list()
+        if self.writes_texts:
+            return self._evaluate_texts(rows, batch_size=batch_size)
         targets = [self.task.classes.index(row["label"]) for row in rows]
         return self.predictions(rows, targets=targets, batch_size=batch_size).metrics(self.task.classes)
+
+    def _evaluate_texts(self, rows: Sequence[Mapping[str, str]], *, batch_size: int) -> dict[str, float]:
+        references = [json.loads(row[REFERENCES]) for row in rows]
+        firsts, targets = [texts[0] for texts in references], [0] * len(rows)
+        found = self.predictions(rows, targets=targets, batch_size=batch_size, texts=firsts).metrics(())
+        if self.parts.decoding is not None:
+            found |= self.generated(rows, batch_size, self.decoding).metrics(references)
+        return found
 
     def push_to_hub(
         self, repo: str, *, licence: str | None = None, private: bool | None = None, token: str | None = None

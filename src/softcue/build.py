@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import default_cache
 from softcue.data.assumed import READABLE, Assumed, assume
+from softcue.data.chat import Turn
 from softcue.data.labels import never_chosen
 from softcue.data.mixture import MixedData
 from softcue.data.prompt_data import PromptData
@@ -34,13 +35,16 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from softcue.backbone.base import Backbone
-    from softcue.contracts import BackboneSpec, SoftPrompt
+    from softcue.contracts import BackboneSpec, Decoding, SoftPrompt
     from softcue.evaluation.metrics import MetricFactory
     from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
     from softcue.training.run import Run
 
 log = logging.getLogger(__name__)
+
+TEXT_MONITORS = ("train/loss", "validation/loss", "validation/perplexity")
+"""What callbacks may monitor where the target is a text: texts are generated when training has ended."""
 
 
 def build_data(config: DictConfig) -> RunData:
@@ -101,6 +105,7 @@ def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prom
         max_length=node.max_length,
         cache_dir=config.paths.cache,
         prompt=prompt,
+        max_target_length=node.get("max_target_length", config.data.max_target_length),
     )
 
 
@@ -112,6 +117,7 @@ def build_learners(runs: Sequence[Run]) -> list[Learner]:
     learners = _baselines(runs) if isinstance(method, Baseline) else _prompt_learners(runs)
     for learner, run in zip(learners, runs, strict=True):
         learner.own_metrics = _own_metrics(run.config)
+        learner.decoding = build_decoding(run.config)
     return learners
 
 
@@ -204,7 +210,7 @@ def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone
     """
     lm = build_backbone(config)
     prompt = build_prompt(config, lm.spec, data.template)
-    _encode(config, data, lm)
+    _encode(config, data, lm, in_layers=prompt.in_layers)
     return lm, prompt
 
 
@@ -230,10 +236,20 @@ def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone,
     return lm, adapter.inject(lm.model, base_model=base_model, seed=config.seed)
 
 
-def _encode(config: DictConfig, data: RunData, lm: Backbone) -> None:
-    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows)
+def _encode(config: DictConfig, data: RunData, lm: Backbone, *, in_layers: bool = False) -> None:
+    turn = Turn.of(lm.tokenizer, prefix_first=in_layers) if lm.chat else None
+    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows, turn=turn)
+    _expect_room(config, data, lm)
     if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)
+
+
+def _expect_room(config: DictConfig, data: RunData, lm: Backbone) -> None:
+    """Refuse texts that the model could not finish, before it is trained."""
+    decoding = build_decoding(config)
+    if decoding is not None:
+        longest = max(task.encoder.max_row_length for task in data.tasks.values())
+        lm.expect_room(decoding, longest=longest, num_rows=data.batching.eval_batch_size)
 
 
 def _warn_of_never_chosen(data: RunData) -> None:
@@ -296,6 +312,9 @@ def validate(config: DictConfig, data: RunData) -> None:
     Raises:
         ConfigError: the settings that contradict each other.
     """
+    has_texts = any(task.has_texts for task in data.tasks.values())
+    if has_texts or config.data.get("decoding") is not None:
+        _expect_generation(config, has_texts=has_texts)
     if data.template.num_virtual_tokens > 0 and not _is_prefix(data.template):
         method = _make(config.prompt.method)
         in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
@@ -304,6 +323,39 @@ def validate(config: DictConfig, data: RunData) -> None:
         monitor = (callback or {}).get("monitor")
         if monitor is not None:
             _expect_validation_metric(monitor, has_validation=len(data.ids("validation")) > 0)
+            if has_texts and monitor not in TEXT_MONITORS:
+                raise ConfigError(
+                    f"callbacks monitor {monitor!r}, and the target is a text; choose one of "
+                    f"{', '.join(TEXT_MONITORS)}."
+                )
+
+
+def _expect_generation(config: DictConfig, *, has_texts: bool) -> None:
+    """Refuse what needs classes in a run on texts, and a method that writes none."""
+    from softcue.baselines.adapters import Adapter
+    from softcue.baselines.base import Baseline
+
+    method, what = (
+        _make(config.prompt.method),
+        "data.task.target is a text" if has_texts else "data.decoding is set",
+    )
+    if isinstance(method, Baseline) and not isinstance(method, Adapter):
+        raise ConfigError(
+            f"{what}, and prompt={config.prompt.name} only chooses among classes. Use a soft prompt, LoRA or "
+            "IA3."
+        )
+    build_decoding(config)
+    if not has_texts:
+        return
+    scoring, objective = config.scoring, get_class(config.objective._target_)
+    for key, is_given, way_out in (
+        ("objective", getattr(objective, "needs_classes", False), "objective=language_model"),
+        ("scoring.calibration", scoring.get("calibration") is not None, "scoring=sum"),
+        ("scoring.also", bool(scoring.get("also")), "scoring=sum"),
+        ("metrics", any(config.metrics.values()), "metrics={}"),
+    ):
+        if is_given:
+            raise ConfigError(f"{key} needs classes, and data.task.target is a text. Set {way_out}.")
 
 
 def _is_prefix(template: Template) -> bool:
@@ -343,6 +395,12 @@ def build_task(node: DictConfig) -> Task:
 def build_scoring(config: DictConfig) -> Scoring:
     """How label likelihoods become class probabilities."""
     return cast("Scoring", _make(config.scoring))
+
+
+def build_decoding(config: DictConfig) -> Decoding | None:
+    """How texts are generated after rows; None: not at all."""
+    node = config.data.get("decoding")
+    return None if node is None else cast("Decoding", _make(node))
 
 
 def build_trainer(config: DictConfig, *, joint: bool) -> Trainer:

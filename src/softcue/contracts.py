@@ -296,3 +296,54 @@ class Batch:
             prompt_B=self.prompt_B.to(device, non_blocking=non_blocking),
             row_B=self.row_B.to(device, non_blocking=non_blocking),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How text is generated after a row: greedily, by beam search or, at a temperature, by sampling.
+
+    The numbers mean what they mean in transformers' `generate`.
+
+    Raises:
+        ConfigError: a number out of range, or beams together with a temperature.
+    """
+
+    max_new_tokens: int
+    """The longest text, its end token included."""
+    num_beams: int
+    """1: no beam search."""
+    length_penalty: float
+    """Beams are compared by log-likelihood divided by length to this power."""
+    early_stopping: bool | Literal["never"]
+    """Whether a row ends when it has `num_beams` texts; False: when no beam is likely to become better;
+    "never": when none can."""
+    temperature: float
+    """Logits are divided by it before sampling; 0: the most likely token, without sampling."""
+    top_k: int | None
+    """Sample among this many most likely tokens; None: among all."""
+    top_p: float | None
+    """Sample among the most likely tokens that have this probability together; None: among all."""
+    seed: int
+    """With a row's number, what its samples depend on: not on the rows beside it."""
+    stop: tuple[str, ...]
+    """Strings after which a text ends, besides the model's own end tokens."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "stop", tuple(self.stop))
+        limits: dict[str, tuple[bool, str]] = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "1 or more"),
+            "num_beams": (self.num_beams >= 1, "1 or more"),
+            "temperature": (self.temperature >= 0, "0 or more"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "1 or more, or null"),
+            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1, or null"),
+            "early_stopping": (self.early_stopping in (True, False, "never"), "true, false or never"),
+            "stop": (all(self.stop), "strings that are not empty"),
+        }
+        for name, (holds, expected) in limits.items():
+            if not holds:
+                raise ConfigError(f"decoding.{name} is {getattr(self, name)!r}; give {expected}.")
+        if self.num_beams > 1 and self.temperature > 0:
+            raise ConfigError(
+                f"decoding has {self.num_beams} beams and temperature {self.temperature:g}; beams are not "
+                "sampled. Set decoding.num_beams=1 or decoding.temperature=0."
+            )

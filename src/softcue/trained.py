@@ -16,13 +16,15 @@ from torch import Tensor
 
 from softcue.backbone.base import Backbone
 from softcue.configs import default_cache
-from softcue.contracts import PromptBank
+from softcue.contracts import Batch, Choices, Decoding, PromptBank
+from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder
-from softcue.data.task import Task
+from softcue.data.task import Task, TextTask
 from softcue.data.template import Template
 from softcue.errors import ConfigError, DataError, RunError
 from softcue.evaluation.predictions import Predictions, predict
+from softcue.evaluation.texts import Generated, generate
 from softcue.formats.folder import write_folder
 from softcue.formats.prompt_file import PROMPT
 from softcue.received.bank import expect_fits, read_bank
@@ -61,6 +63,11 @@ class TrainedPrompt:
         return self.parts.task
 
     @property
+    def writes_texts(self) -> bool:
+        """Whether it was trained to write texts, not to choose classes."""
+        return isinstance(self.task, TextTask)
+
+    @property
     def layout(self) -> str:
         """Where the virtual tokens are, around the task's template."""
         return self.parts.layout
@@ -94,7 +101,16 @@ class TrainedPrompt:
             tokenizer=self.lm.tokenizer,
             max_length=self.parts.max_length,
             max_positions=self.lm.spec.max_positions,
+            max_target_length=self.parts.max_target_length,
+            turn=self._turn,
         )
+
+    @property
+    def _turn(self) -> Turn | None:
+        """The turn of a chat in which rows stood in training."""
+        if not self.parts.chat:
+            return None
+        return Turn.of(self.lm.tokenizer, prefix_first=self.bank.keys_TLHPK is not None)
 
     @overload
     def predict(self, rows: TextOrColumns, *, batch_size: int = 32) -> Prediction: ...
@@ -108,12 +124,66 @@ class TrainedPrompt:
         """Predict one row, or a list of rows.
 
         Raises:
+            ConfigError: the prompt was trained to write texts.
             DataError: a text alone where the template has several columns, or a column missing.
             RunError: the prompt makes the model give NaN.
         """
+        if self.writes_texts:
+            raise ConfigError(
+                f"{self.folder} was trained to write texts, not to choose classes; use generate."
+            )
         if isinstance(rows, str | Mapping):
             return self._predict([rows], batch_size=batch_size)[0]
         return self._predict(rows, batch_size=batch_size)
+
+    @overload
+    def generate(
+        self, rows: TextOrColumns, *, batch_size: int = 32, decoding: Decoding | None = None
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        rows: list[str] | tuple[str, ...] | Sequence[Mapping[str, str]],
+        *,
+        batch_size: int = 32,
+        decoding: Decoding | None = None,
+    ) -> list[str]: ...
+    def generate(
+        self,
+        rows: TextOrColumns | Sequence[TextOrColumns],
+        *,
+        batch_size: int = 32,
+        decoding: Decoding | None = None,
+    ) -> str | list[str]:
+        """What the model writes after one row, or after each of a list; by default as the run decoded.
+
+        `dataclasses.replace(prompt.decoding, num_beams=4)` is that with another number of beams.
+
+        Raises:
+            ConfigError: the run has generated no texts, and no decoding is given.
+            DataError: as `predict`.
+        """
+        if isinstance(rows, str | Mapping):
+            return self._generate([rows], batch_size, decoding or self.decoding)[0]
+        return self._generate(rows, batch_size, decoding or self.decoding)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the run generated texts; ConfigError if it did not."""
+        if self.parts.decoding is None:
+            raise ConfigError(
+                f"{self.folder} has no data.decoding, so its run has generated no texts; give decoding."
+            )
+        return self.parts.decoding
+
+    def _generate(self, rows: Sequence[TextOrColumns], batch_size: int, decoding: Decoding) -> list[str]:
+        return list(self.generated([self.fields(row) for row in rows], batch_size, decoding).texts)
+
+    def generated(self, rows: Sequence[Mapping[str, str]], batch_size: int, decoding: Decoding) -> Generated:
+        """What the model writes after rows given by their columns."""
+        choices = [self._unlabelled] * len(rows)
+        batches = self._encoded(rows, choices, targets=[-1] * len(rows), size=batch_size)
+        return generate(self.lm, self.bank, batches, decoding)
 
     def _predict(self, rows: Sequence[TextOrColumns], *, batch_size: int) -> list[Prediction]:
         classes = self.task.classes
@@ -134,23 +204,21 @@ class TrainedPrompt:
         return self.predictions(rows, targets=[-1] * len(rows), batch_size=batch_size).probability_BC
 
     def predictions(
-        self, rows: Sequence[Mapping[str, str]], *, targets: Sequence[int], batch_size: int
+        self,
+        rows: Sequence[Mapping[str, str]],
+        *,
+        targets: Sequence[int],
+        batch_size: int,
+        texts: Sequence[str] | None = None,
     ) -> Predictions:
-        """Predictions for one row or more; `targets` are their class indices, -1 for none."""
-        encoded = [
-            Example(
-                ids=self.encoder.encode_row(row).ids,
-                choices=self.encoder.choices,
-                target=target,
-                prompt=0,
-                row=at,
-            )
-            for at, (row, target) in enumerate(zip(rows, targets, strict=True))
-        ]
-        # Rows of similar length together; `predict` returns them in their own order.
-        encoded.sort(key=lambda row: len(row.ids))
-        collate = Collator(width="longest" if self.lm.takes_padded_rows else None)
-        batches = (collate(batch) for batch in _batches(encoded, batch_size))
+        """Predictions for one row or more; `targets` are their class indices, -1 for none.
+
+        In a text task, `texts` follow the rows, and all targets are 0.
+        """
+        choices, encoder = [self.encoder.choices] * len(rows), self.encoder.target
+        if texts is not None and encoder is not None:
+            choices = [(encoder.encode(text).ids,) for text in texts]
+        batches = self._encoded(rows, choices, targets=targets, size=batch_size)
         scored = predict(self.lm, self.bank, batches, self.parts.scoring)
         if not scored.probability_BC.isfinite().all():
             raise RunError(
@@ -159,6 +227,29 @@ class TrainedPrompt:
                 "a lower learning rate."
             )
         return scored if self.parts.calibration is None else scored.calibrated(self.parts.calibration)
+
+    @property
+    def _unlabelled(self) -> Choices:
+        """Choices of a row whose label or text is unknown: any, since they are not read."""
+        target = self.encoder.target
+        return self.encoder.choices if target is None else ((target.end_token,),)
+
+    def _encoded(
+        self,
+        rows: Sequence[Mapping[str, str]],
+        choices: Sequence[Choices],
+        *,
+        targets: Sequence[int],
+        size: int,
+    ) -> Iterator[Batch]:
+        """Batches of rows of similar length; results are put back into the rows' own order."""
+        encoded = [
+            Example(ids=self.encoder.encode_row(row).ids, choices=own, target=target, prompt=0, row=at)
+            for at, (row, own, target) in enumerate(zip(rows, choices, targets, strict=True))
+        ]
+        encoded.sort(key=lambda row: len(row.ids))
+        collate = Collator(width="longest" if self.lm.takes_padded_rows else None)
+        return (collate(batch) for batch in _batches(encoded, size))
 
     def fields(self, row: TextOrColumns) -> Mapping[str, str]:
         """A row's columns by name, as the template needs them."""

@@ -138,7 +138,7 @@ def test_the_declarations_are_these(every_config: dict[str, dict[str, Any]]) -> 
         "by_reference": BY_REFERENCE,
         "by_content": BY_CONTENT,
         "processes": PROCESSES,
-        "where_given": {"trainer.max_steps"},
+        "where_given": {"backbone.chat", "data.decoding", "data.max_target_length", "trainer.max_steps"},
     }
 
 

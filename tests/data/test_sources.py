@@ -14,10 +14,11 @@ import pytest
 from huggingface_hub import constants
 from omegaconf import OmegaConf
 
-from softcue.data import hub, sources
+from softcue.data import hub
 from softcue.data.pool import Pool
-from softcue.data.sources import AirlineComplaints, Raft, Table, normalise_tweet
+from softcue.data.sources import AirlineComplaints, Raft, Table
 from softcue.data.task import Task
+from softcue.data.tweets import normalise_tweet, tweets_file
 from softcue.errors import ConfigError, DataError, TemplateError
 
 _ROWS = [
@@ -65,7 +66,7 @@ def test_no_tweet_is_a_retweet(tweets: Pool) -> None:
 
 
 def test_tweets_are_of_both_classes_and_ids_are_lines_of_the_file(tweets: Pool) -> None:
-    lines = sources._tweets_file().read_bytes().decode("latin-1").split("\r\n")
+    lines = tweets_file().read_bytes().decode("latin-1").split("\r\n")
     last = tweets.labelled[-1]
     assert last["Tweet text"] in lines[int(last["id"]) - 1]
     assert min(Counter(tweets.labelled["label"]).values()) > 4000

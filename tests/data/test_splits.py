@@ -10,8 +10,8 @@ import datasets
 import pytest
 
 from softcue.data.pool import Pool
-from softcue.data.sources import normalise_tweet
 from softcue.data.splits import AllLabelled, Balance, FewShot, FewShotFolds, KFold, Splitter, stratified_order
+from softcue.data.tweets import normalise_tweet
 from softcue.errors import ConfigError, DataError
 
 _CLASSES = ("complaint", "no complaint")

@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from docs.fill import ROOT
 from softcue.data.pool import Pool
-from softcue.data.sources import AirlineComplaints, TweetTopic
+from softcue.data.sources import AirlineComplaints, AirlineSummaries, TweetTopic
 from softcue.data.task import Task
 from tests.docs.commands import Call
 
@@ -81,7 +81,7 @@ def _stdin(content: bytes) -> Iterator[None]:
 def fewer_tweets() -> Iterator[None]:
     """Keep the first of a task's embedded tweets in memory: a hundred jobs would read and split them all."""
     with pytest.MonkeyPatch.context() as patch:
-        for source in (AirlineComplaints, TweetTopic):
+        for source in (AirlineComplaints, AirlineSummaries, TweetTopic):
             load, pools = source.load, dict[str, Pool]()
 
             def kept(self: object, task: Task, load: Any = load, pools: dict[str, Pool] = pools) -> Pool:
@@ -126,6 +126,8 @@ def train(folder: Path, overrides: Sequence[str]) -> None:
 def _write_tables(folder: Path) -> None:
     rows = [(f"text number {number}", "good" if number % 2 else "bad") for number in range(60)]
     (folder / "reviews.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    articles = "".join(f"the article of number {number},summary {number}\n" for number in range(60))
+    (folder / "articles.csv").write_text(f"article,summary\n{articles}")
     (folder / "tweets.csv").write_text("text\n" + "".join(f"{text}\n" for text, _ in rows[:4]))
     (folder / "tweets.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows[:4]))
     (folder / "test_unlabeled.csv").write_text("ID,Tweet text\n50,one text\n51,\n")

@@ -206,7 +206,7 @@ def test_an_ensemble_is_refused_with_the_way_out(runs: Runs) -> None:
 def test_a_mistake_is_one_line_and_a_dry_run_writes_nothing(runs: Runs, tmp_path: Path) -> None:
     run = runs("prompt=prompt_tuning")
     code, _, errors = softcue_export(f"run={run}", "to=onnx", "output=x", cwd=tmp_path)
-    assert (code, errors) == (1, "error: to is 'onnx'; a prompt can be exported to peft.\n")
+    assert (code, errors) == (1, "error: to is 'onnx'; a prompt can be exported to peft, vllm.\n")
     _, shown, _ = softcue_export(f"run={run}", "output=x", "dry=true", cwd=tmp_path)
     assert "x would hold adapter_config.json (" in shown
     assert list(tmp_path.iterdir()) == []

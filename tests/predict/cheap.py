@@ -28,6 +28,7 @@ class KilledError(BaseException):
 class CheapPrompt:
     """What the command uses of a trained prompt, without a model; a text is judged by its length."""
 
+    writes_texts = False
     template = SimpleNamespace(columns=("text",))
     task = SimpleNamespace(classes=CLASSES, name="lengths")
     record = SimpleNamespace(run_id="cheap-0", finished_at="2026-01-02")

@@ -8,6 +8,7 @@ model calls `attend` through transformers' attention interface.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -44,22 +45,11 @@ IGNORED_ARGUMENTS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionPlan:
-    """How the tokens of one stream see each other, the same in every layer."""
+class Plan(ABC):
+    """What the tokens of one pass see, the same in every layer."""
 
-    groups: tuple[SegmentGroup, ...]
-    """They follow each other in the stream."""
-    prefix_keys_TPHK: tuple[Tensor, ...]
-    """By layer; empty without key-value prompts."""
-    prefix_values_TPHK: tuple[Tensor, ...]
-    static_SPLHW: Tensor | None
-    """Keys and values of the tails' static contexts, padded to P: W = key size + value size."""
     output_M: Tensor
     """Indices of the tokens whose final states are returned."""
-    captured: dict[int, KeysAndValues] | None
-    """If given, each layer stores its keys and values [N, H, K] here under its number."""
-    hook: AttentionHook | None = None
-    """If given, it is called in every layer for every group."""
     layers_run: set[int] = field(default_factory=set)
     """The layers that have called attention."""
 
@@ -69,12 +59,55 @@ class AttentionPlan:
             raise BackboneError(f"layer {layer} calls attention more than once")
         self.layers_run.add(layer)
 
+    @abstractmethod
+    def attend(
+        self, layer: int, query_NHK: Tensor, key_NHK: Tensor, value_NHK: Tensor, scaling: float | None
+    ) -> Tensor:
+        """The attention of one layer: [N, heads, K], in the dtype of the query."""
 
-_active: ContextVar[AttentionPlan] = ContextVar("softcue_attention_plan")
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionPlan(Plan):
+    """How the tokens of one stream see each other."""
+
+    groups: tuple[SegmentGroup, ...]
+    """They follow each other in the stream."""
+    prefix_keys_TPHK: tuple[Tensor, ...]
+    """By layer; empty without key-value prompts."""
+    prefix_values_TPHK: tuple[Tensor, ...]
+    static_SPLHW: Tensor | None
+    """Keys and values of the tails' static contexts, padded to P: W = key size + value size."""
+    captured: dict[int, KeysAndValues] | None
+    """If given, each layer stores its keys and values [N, H, K] here under its number."""
+    hook: AttentionHook | None = None
+    """If given, it is called in every layer for every group."""
+
+    def attend(
+        self, layer: int, query_NHK: Tensor, key_NHK: Tensor, value_NHK: Tensor, scaling: float | None
+    ) -> Tensor:
+        if self.captured is not None:
+            self.captured[layer] = key_NHK, value_NHK
+        sizes = [len(group.cell_N) for group in self.groups]
+        by_group = zip(self.groups, *(x.split(sizes) for x in (query_NHK, key_NHK, value_NHK)), strict=True)
+        outputs: list[Tensor] = []
+        shared: KeysAndValues | None = None
+        for group, query_nHK, key_nHK, value_nHK in by_group:
+            own = group.pad(key_nHK), group.pad(value_nHK)
+            blocks = [*_before(self, group, layer, shared, key_size=key_NHK.shape[2]), own]
+            keys, values = (_concat(block) for block in zip(*blocks, strict=True))
+            padded_query = group.pad(query_nHK)
+            outputs.append(group.unpad(_attention(padded_query, keys, values, group.bias, scaling)))
+            if self.hook is not None:
+                self.hook(_probabilities(padded_query, keys, group.bias, scaling), keys, values)
+            shared = own
+        return torch.cat(outputs)
+
+
+_active: ContextVar[Plan] = ContextVar("softcue_attention_plan")
 
 
 @contextmanager
-def use_plan(plan: AttentionPlan) -> Iterator[None]:
+def use_plan(plan: Plan) -> Iterator[None]:
     """Let the model's attention follow `plan` inside this context."""
     token = _active.set(plan)
     try:
@@ -113,22 +146,8 @@ def attend(
     plan, layer = _active.get(), cast(int, module.layer_idx)
     plan.enter(layer)
     query_NHK, key_NHK, value_NHK = (x[0].transpose(0, 1).to(_dtype(value)) for x in (query, key, value))
-    if plan.captured is not None:
-        plan.captured[layer] = key_NHK.to(value.dtype), value_NHK.to(value.dtype)
-    sizes = [len(group.cell_N) for group in plan.groups]
-    by_group = zip(plan.groups, *(x.split(sizes) for x in (query_NHK, key_NHK, value_NHK)), strict=True)
-    outputs: list[Tensor] = []
-    shared: KeysAndValues | None = None
-    for group, query_nHK, key_nHK, value_nHK in by_group:
-        own = group.pad(key_nHK), group.pad(value_nHK)
-        blocks = [*_before(plan, group, layer, shared, key_size=key.shape[3]), own]
-        keys, values = (_concat(block) for block in zip(*blocks, strict=True))
-        padded_query = group.pad(query_nHK)
-        outputs.append(group.unpad(_attention(padded_query, keys, values, group.bias, scaling)))
-        if plan.hook is not None:
-            plan.hook(_probabilities(padded_query, keys, group.bias, scaling), keys, values)
-        shared = own
-    return torch.cat(outputs)[None].to(value.dtype), None
+    output_NHK = plan.attend(layer, query_NHK, key_NHK, value_NHK, scaling)
+    return output_NHK[None].to(value.dtype), None
 
 
 def _dtype(value: Tensor) -> torch.dtype:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, noop_context_fn
@@ -20,11 +21,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from softcue.backbone.attention import AttentionHook
+from softcue.backbone.ensemble_continuation import EnsembleContinuation
 from softcue.backbone.scoring import TargetScores, TargetStates, edge_log_probs, gather_paths
-from softcue.contracts import BackboneSpec, Batch, Choices, Ids, PromptBank
+from softcue.backbone.search import Continuation, Ending, search
+from softcue.contracts import BackboneSpec, Batch, Choices, Decoding, Ids, PromptBank
+from softcue.errors import BackboneError
 from softcue.tokenizing import RowTokenizer
 
 Engine = Literal["stream", "plain"]
+FP32_BYTES = 4
 
 
 class Backbone(ABC):
@@ -37,6 +42,8 @@ class Backbone(ABC):
     spec: BackboneSpec
     choice: str = ""
     """Which engine was chosen, and why, in one line."""
+    chat: bool = False
+    """Whether rows stand in the user's turn of the model's chat template."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         self.model = model.eval().requires_grad_(False)
@@ -71,6 +78,65 @@ class Backbone(ABC):
         edges_E = edge_log_probs(states.hidden_MD, states.tries, self.logits, vocab_size=self.spec.vocab_size)
         return gather_paths(edges_E, states.tries)
 
+    @torch.no_grad()
+    def generate(self, bank: PromptBank, batch: Batch, decoding: Decoding) -> list[list[int]]:
+        """The tokens that follow each row, with the end token if it came; raises as `expect_room`."""
+        self.expect_room(decoding, longest=max(map(len, batch.rows)), num_rows=len(batch))
+        ending = Ending(tokens=self.end_tokens, stop=decoding.stop, decode=self.decode)
+        rows: list[int] = batch.row_B.tolist()
+        return search(
+            self._voted_continuation(bank, batch, max_new_tokens=decoding.max_new_tokens),
+            decoding,
+            rows=rows,
+            ending=ending,
+        )
+
+    def _voted_continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        if bank.vote is None:
+            return self.continuation(bank, batch, max_new_tokens=max_new_tokens)
+        copies = batch.repeat_for_members(bank.num_prompts)
+        members = self.continuation(bank, copies, max_new_tokens=max_new_tokens)
+        return EnsembleContinuation(members, count=bank.num_prompts)
+
+    def expect_room(self, decoding: Decoding, *, longest: int, num_rows: int) -> None:
+        """Refuse texts that the model could not finish after rows of up to `longest` tokens.
+
+        Raises:
+            BackboneError: rows and new tokens are more than the model's positions, or the keys, values and
+                logits of all beams more than the memory that is free.
+        """
+        length = longest + decoding.max_new_tokens
+        if length > self.spec.max_positions:
+            raise BackboneError(
+                f"a row of {longest} tokens and decoding.max_new_tokens={decoding.max_new_tokens} exceed the "
+                f"{self.spec.max_positions} positions of {self.spec.name}. Generate fewer tokens, or cut the "
+                "rows with data.max_length."
+            )
+        numbers = length * self.spec.key_value_width + self.spec.vocab_size
+        needed = num_rows * decoding.num_beams * numbers * FP32_BYTES
+        if needed > (free := free_memory(self.device)):
+            raise BackboneError(
+                f"decoding.num_beams={decoding.num_beams} and {num_rows} rows of {length} tokens take "
+                f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {self.device}. Use fewer "
+                "beams or smaller batches."
+            )
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end a text: the tokenizer's, and those of the model's generation settings."""
+        settings = self.model.generation_config
+        own = None if settings is None else settings.eos_token_id
+        listed = own if isinstance(own, list) else [own]
+        return frozenset(token for token in (*listed, self.tokenizer.eos_token_id) if token is not None)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of some tokens, without special ones."""
+        return cast(str, self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    @abstractmethod
+    def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        """Run the rows once, ready to be continued."""
+
     @abstractmethod
     def states(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetStates:
         """Final hidden states at the positions that predict the tokens of each row's choices."""
@@ -97,6 +163,11 @@ class Backbone(ABC):
     @abstractmethod
     def limit_cache(self, budget_gb: float) -> None:
         """Keep at most this many gigabytes (10^9 bytes) of results that do not change between steps."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
 
 
 def embedding_of(model: PreTrainedModel, *, scale: float = 1.0) -> Callable[[Tensor], Tensor]:

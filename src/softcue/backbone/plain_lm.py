@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -27,9 +28,19 @@ from softcue.backbone.base import (
     row_prompts,
 )
 from softcue.backbone.label_runs import PaddedRuns, group_by_length, list_runs, output_indices, pad_runs
+from softcue.backbone.plain_continuation import CachedContinuation, RepeatedContinuation
 from softcue.backbone.prefix_cache import fill_cache, keys_and_values, probe_cache
 from softcue.backbone.row_limits import max_positions
-from softcue.backbone.scoring import TargetScores, TargetStates, Trie, edge_log_probs, gather_paths, trie_of
+from softcue.backbone.scoring import (
+    NO_CHOICE,
+    TargetScores,
+    TargetStates,
+    Trie,
+    edge_log_probs,
+    gather_paths,
+    trie_of,
+)
+from softcue.backbone.search import Continuation
 from softcue.contracts import Batch, Choices, Ids, PromptBank
 from softcue.errors import BackboneError
 
@@ -99,6 +110,23 @@ class PlainLM(Backbone):
         assert outputs.hidden_MD is not None
         return TargetStates(hidden_MD=outputs.hidden_MD, tries=outputs.tries)
 
+    def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        prompts, prefix_lengths = row_prompts(batch, bank), bank.prefix_lengths
+        check_prefixes(batch.rows, [prefix_lengths[prompt] for prompt in prompts])
+        runs = list_runs(prompts, [trie_of(NO_CHOICE)] * len(batch))
+        is_even = len(group_by_length(runs, batch, prefix_lengths)) == 1
+        if self.spec.prefix_refusal is not None or not (is_even or self._pads(bank)):
+            return RepeatedContinuation(batch, partial(self._next_logits, bank))
+        padded = pad_runs(runs, batch, prefix_lengths, as_batch=False)
+        arguments = self._arguments(padded, bank)
+        output = self._forward(padded, bank, use_cache=True, **self._keep(1))
+        return CachedContinuation(
+            first_logits_NV=output.logits[:, -1].float(),
+            mask_NT=cast(Tensor, arguments["attention_mask"]),
+            cache=cast(DynamicCache, output.past_key_values),
+            step=self._step,
+        )
+
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """The model's own logits: one token runs, and the input of its head is replaced by these states."""
         with self._head_input(lambda _: hidden_MD[None]):
@@ -146,7 +174,7 @@ class PlainLM(Backbone):
         check_prefixes(batch.rows, [prefix_lengths[prompt] for prompt in prompts])
         tries = [trie_of(row_choices) for row_choices in choices]
         runs = list_runs(prompts, tries)
-        pads = self.pads_are_exact and (self._pads_after_prefix or not any(prefix_lengths))
+        pads = self._pads(bank)
         groups = [runs] if pads else group_by_length(runs, batch, prefix_lengths)
         logits, states, widths = [], [], []
         for group in groups:
@@ -167,11 +195,32 @@ class PlainLM(Backbone):
     ) -> tuple[Tensor, Tensor | None]:
         """Logits [R, J, V], and final states [R, J, D] if asked for, of each run's output positions."""
         states: list[Tensor] = []
-        keep = {"logits_to_keep": runs.num_outputs} if self._takes_logits_to_keep else {}
         with self._head_input(states.append) if keep_states else nullcontext():
-            output = self._forward(runs, bank, **keep)
+            output = self._forward(runs, bank, **self._keep(runs.num_outputs))
         logits_RJV = output.logits[:, -runs.num_outputs :]
         return logits_RJV, states[0][:, -runs.num_outputs :] if keep_states else None
+
+    def _pads(self, bank: PromptBank) -> bool:
+        """Whether rows of any lengths run together with these prompts."""
+        return self.pads_are_exact and (self._pads_after_prefix or not any(bank.prefix_lengths))
+
+    def _keep(self, num_outputs: int) -> dict[str, int]:
+        """The argument that limits logits to the last positions, for models that take it."""
+        return {"logits_to_keep": num_outputs} if self._takes_logits_to_keep else {}
+
+    def _next_logits(self, bank: PromptBank, batch: Batch) -> Tensor:
+        return self._run(bank, batch, [NO_CHOICE] * len(batch)).logits_MV.float()
+
+    def _step(self, token_N: Tensor, mask_NT: Tensor, cache: DynamicCache) -> Tensor:
+        positions_N1 = mask_NT.sum(dim=1, keepdim=True) - 1
+        output = self.model(
+            inputs_embeds=self._embed_words(token_N)[:, None],
+            attention_mask=mask_NT,
+            past_key_values=cache,
+            use_cache=True,
+            **({"position_ids": positions_N1} if self._counts_from_0 else {}),
+        )
+        return cast(Tensor, output.logits)[:, -1].float()
 
     def _embed(self, runs: PaddedRuns, bank: PromptBank) -> Tensor:
         embeddings_RTD = self._embed_words(runs.ids_RT.clamp(min=0))
@@ -185,19 +234,23 @@ class PlainLM(Backbone):
 
     def _forward(self, runs: PaddedRuns, bank: PromptBank, **named: object) -> probes.ModelOutput:
         """The model's own forward, after the prompts' keys and values if they have such."""
+        arguments = {"use_cache": False, **self._arguments(runs, bank), **named}
+        if bank.keys_TLHPK is not None:
+            cache = self._cache(bank, runs.prompt_R, _width(bank, runs))
+            arguments |= {"past_key_values": cache, "use_cache": True}
+        return cast(probes.ModelOutput, self.model(inputs_embeds=self._embed(runs, bank), **arguments))
+
+    def _arguments(self, runs: PaddedRuns, bank: PromptBank) -> dict[str, object]:
+        """The mask of the prompts' keys and the runs' tokens, and the positions of these."""
         prefix_R = torch.tensor(bank.prefix_lengths)[runs.prompt_R]
         mask_RT = runs.mask_RT
-        arguments: dict[str, object] = {"use_cache": False, **named}
+        arguments: dict[str, object] = {}
         if self._counts_from_0:
             positions_RT = (mask_RT.cumsum(1) - 1).clamp(min=0) + prefix_R[:, None]
             arguments["position_ids"] = positions_RT.to(self.device)
         if bank.keys_TLHPK is not None:
-            width = int(prefix_R.max())  # of these rows: after a wider one, all would stand after a gap
-            mask_RT = torch.cat([torch.arange(width) < prefix_R[:, None], mask_RT], dim=1)
-            arguments |= {"past_key_values": self._cache(bank, runs.prompt_R, width), "use_cache": True}
-        arguments["attention_mask"] = mask_RT.long().to(self.device)
-        output = self.model(inputs_embeds=self._embed(runs, bank), **arguments)
-        return cast(probes.ModelOutput, output)
+            mask_RT = torch.cat([torch.arange(_width(bank, runs)) < prefix_R[:, None], mask_RT], dim=1)
+        return {**arguments, "attention_mask": mask_RT.long().to(self.device)}
 
     def _cache(self, bank: PromptBank, prompt_R: Tensor, width: int) -> DynamicCache:
         """The first `width` keys and values of each run's prompt in the model's own cache."""
@@ -227,3 +280,9 @@ class PlainLM(Backbone):
             yield
         finally:
             hook.remove()
+
+
+def _width(bank: PromptBank, runs: PaddedRuns) -> int:
+    """Keys in front of these runs: those of the longest of their own prompts, or all would follow a gap."""
+    prompts: list[int] = runs.prompt_R.tolist()
+    return max(bank.prefix_lengths[prompt] for prompt in prompts)

@@ -18,6 +18,9 @@ from softcue.contracts import Choices, Ids
 LOGITS_AT_ONCE = 2**24
 """Logits held at a time (64 MB in fp32), so that memory does not grow with positions times vocabulary."""
 
+NO_CHOICE: Choices = ((0,),)
+"""For rows that only have to run: their end predicts token 0, which is never run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trie:

@@ -17,6 +17,7 @@ from softcue.backbone.attention import (
     AttentionHook,
     AttentionPlan,
     KeysAndValues,
+    Plan,
     recompute_context,
     use_plan,
 )
@@ -28,11 +29,13 @@ from softcue.backbone.base import (
     embedding_of,
     make_spec,
 )
+from softcue.backbone.ragged_cache import ragged_cache
 from softcue.backbone.row_limits import max_stream_positions
-from softcue.backbone.scoring import TargetStates, trie_of
+from softcue.backbone.scoring import NO_CHOICE, TargetStates, trie_of
 from softcue.backbone.segments import AttentionSettings
 from softcue.backbone.static_context import StaticContexts
 from softcue.backbone.stream import RowPlan, Stream, lay_out, plan_rows
+from softcue.backbone.stream_continuation import StreamContinuation
 from softcue.contracts import BackboneSpec, Batch, Choices, Ids, PromptBank
 from softcue.errors import BackboneError
 
@@ -89,11 +92,27 @@ class StreamLM(Backbone):
     def states(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetStates:
         rows = plan_rows(batch, bank, choices)
         stream = lay_out(rows, self._settings(bank))
-        contexts = [row.static_ids for row in rows]
-        static_SPLHW = self.contexts.side_by_side(contexts) if any(contexts) else None
         embeddings_ND = self._embed(stream, bank)
-        hidden_MD = self._run(embeddings_ND, stream, bank, static_SPLHW=static_SPLHW)
+        hidden_MD = self._run(embeddings_ND, stream, bank, static_SPLHW=self._static(rows))
         return TargetStates(hidden_MD=hidden_MD, tries=[row.trie for row in rows])
+
+    def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> StreamContinuation:
+        rows = plan_rows(batch, bank, [NO_CHOICE] * len(batch))
+        stream = lay_out(rows, self._settings(bank))
+        static_SPLHW = self._static(rows)
+        captured: dict[int, KeysAndValues] = {}
+        embeddings_ND = self._embed(stream, bank)
+        hidden_MD = self._run(embeddings_ND, stream, bank, static_SPLHW=static_SPLHW, captured=captured)
+        slopes_H = families.alibi_slopes(self.model)
+        cache = ragged_cache(
+            rows,
+            bank,
+            [captured[layer] for layer in range(len(captured))],
+            static_SPLHW,
+            slopes_HG=None if slopes_H is None else slopes_H.to(self.device).view(-1, self._queries_per_key),
+            max_new_tokens=max_new_tokens,
+        )
+        return StreamContinuation(first_logits_NV=self.logits(hidden_MD), cache=cache, step=self._step)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         with families.replace_final_states(self.model, hidden_MD[None]):
@@ -150,6 +169,14 @@ class StreamLM(Backbone):
         by_layer = self._capture(ids, PromptBank())
         return torch.stack([torch.cat(both, dim=-1) for both in by_layer], dim=1)
 
+    def _static(self, rows: Sequence[RowPlan]) -> Tensor | None:
+        """Keys and values of the rows' static contexts; None if no row has one."""
+        contexts = [row.static_ids for row in rows]
+        return self.contexts.side_by_side(contexts) if any(contexts) else None
+
+    def _step(self, token_N: Tensor, positions_N: Tensor, plan: Plan) -> Tensor:
+        return self.logits(self._run_layers(self._embed_vocabulary(token_N), positions_N, plan))
+
     def _capture(self, ids: Ids, bank: PromptBank) -> list[KeysAndValues]:
         """Keys and values [N, H, K] of one row, run alone, in each layer."""
         stream = self._lay_out(ids, bank)
@@ -157,18 +184,17 @@ class StreamLM(Backbone):
         self._run(self._embed(stream, bank), stream, bank, captured=captured)
         if sorted(captured) != list(range(len(captured))):
             raise BackboneError(f"only its layers {sorted(captured)} keep keys")
-        return [captured[layer] for layer in range(len(captured))]
+        own = self.dtype
+        return [(keys.to(own), values.to(own)) for _, (keys, values) in sorted(captured.items())]
 
     def _lay_out(self, ids: Ids, bank: PromptBank) -> Stream:
-        """One row without a label. A plan needs something to predict: token 0, which is never run."""
-        plan = RowPlan(ids=ids, prompt=0, trie=trie_of(((0,),)), num_static=0)
+        """One row without a label."""
+        plan = RowPlan(ids=ids, prompt=0, trie=trie_of(NO_CHOICE), num_static=0)
         return lay_out([plan], self._settings(bank))
 
     def _embed(self, stream: Stream, bank: PromptBank) -> Tensor:
         """Embeddings of vocabulary tokens from the frozen table, of virtual tokens from the row's prompt."""
-        words_ND = self._embed_words(stream.ids_N.clamp(min=0))
-        if self._fp32_sums:
-            words_ND = words_ND.float()
+        words_ND = self._embed_vocabulary(stream.ids_N.clamp(min=0))
         virtual_I = stream.virtual_I
         if len(virtual_I) == 0:
             return words_ND
@@ -176,6 +202,10 @@ class StreamLM(Backbone):
         assert bank.embeddings_TPD is not None, "the rows have virtual tokens that no prompt holds"
         vectors_ID = bank.embeddings_TPD[stream.prompt_N[virtual_I], number_I].to(words_ND.dtype)
         return words_ND.index_copy(0, virtual_I, vectors_ID)
+
+    def _embed_vocabulary(self, ids_N: Tensor) -> Tensor:
+        words_ND = self._embed_words(ids_N)
+        return words_ND.float() if self._fp32_sums else words_ND
 
     def _run(
         self,
@@ -197,17 +227,21 @@ class StreamLM(Backbone):
             captured=captured,
             hook=hook,
         )
+        return self._run_layers(embeddings_ND, stream.positions_N, plan)
+
+    def _run_layers(self, embeddings_ND: Tensor, positions_N: Tensor, plan: Plan) -> Tensor:
+        """Final hidden states at the plan's output positions: [M, D]."""
         with use_plan(plan):
             output = families.layers_of(self.model)(
                 inputs_embeds=embeddings_ND[None],
                 use_cache=False,
                 return_dict=True,
-                **families.position_arguments(self.model, stream.positions_N),
+                **families.position_arguments(self.model, positions_N),
             )
         states_ND = cast(Tensor, output.last_hidden_state)[0]
         if families.selects_outputs_early(self.model):
             return states_ND
-        return states_ND.index_select(0, stream.output_M)
+        return states_ND.index_select(0, plan.output_M)
 
 
 def _by_layer(keys_TLHPK: Tensor | None) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from softcue.configs import CONFIG_PATH
 GROUPS = {
     "backbone": "The frozen language model.",
     "data": "The task: its rows, template, classes and words.",
+    "decoding": "How text is generated, as `decoding@data.decoding=beam`.",
     "split": "Which rows train, validate and test.",
     "prompt": "The method.",
     "prompt/initialiser": "The vectors that a prompt starts from.",

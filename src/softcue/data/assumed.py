@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 from softcue.data.pool import expect_column, stray_spaces
 from softcue.data.rows import text_of
 from softcue.data.tables import LoadedTable
+from softcue.data.task import REFERENCES, TextTask
 from softcue.errors import ConfigError, DataError, listed
 
 READABLE = ("name", "template", "classes", "verbalizer")
@@ -25,7 +26,7 @@ _SCRIPT = re.compile(r"[^\W\d_a-zA-Z]{6}")
 class Tabular(Protocol):
     """A source of rows with a table to look at."""
 
-    label_column: str
+    label_column: str | None
     id_column: str | None
 
     def table(self) -> LoadedTable:
@@ -58,15 +59,16 @@ def assume(task: Mapping[str, Any], source: object) -> Assumed:
             "give it."
         )
     table = source.table()
+    target_columns = _target_columns(task, source)
     if "name" in wanted:
         found["name"] = Path(table.name).stem
     if "template" in wanted:
-        found["template"] = template_of(table, label_column=source.label_column, id_column=source.id_column)
+        found["template"] = template_of(table, target_columns, id_column=source.id_column)
         lines.append(f"{table.name} is read as {found['template']!r} (data.task.template)")
     if "classes" in wanted:
-        found["classes"] = classes_of(table, label_column=source.label_column)
+        found["classes"] = classes_of(table, label_column=target_columns[0])
         lines.append(
-            f"{len(found['classes'])} classes are in column {source.label_column!r}: "
+            f"{len(found['classes'])} classes are in column {target_columns[0]!r}: "
             f"{listed(found['classes'])} (data.task.classes)"
         )
     if "verbalizer" in wanted:
@@ -81,24 +83,34 @@ def assume(task: Mapping[str, Any], source: object) -> Assumed:
     return Assumed(settings=found, lines=tuple(lines))
 
 
-def template_of(table: LoadedTable, *, label_column: str, id_column: str | None) -> str:
+def _target_columns(task: Mapping[str, Any], source: Tabular) -> tuple[str, ...]:
+    """The columns of what follows a row: the label's, or those of a text task."""
+    if "target" in task:
+        return TextTask(name="?", template="{?}", target=task["target"]).target.columns
+    if source.label_column is None:
+        raise ConfigError("data.source.label_column is null; name the column that holds the labels.")
+    return (source.label_column,)
+
+
+def template_of(table: LoadedTable, target_columns: Sequence[str], *, id_column: str | None) -> str:
     """A template of all columns of text: "Title : {title} Text : {text} Label :"."""
-    taken = {label_column, id_column, "id", "label"}
+    taken = {*target_columns, id_column, "id", "label", REFERENCES}
     columns = [name for name in table.columns if name not in taken and not re.search(r"[{}]|\[soft:", name)]
     texts = {name: _texts(table, name) for name in columns}
     chosen = [name for name in columns if _is_mostly(_is_text, texts[name])]
     chosen = chosen or [name for name in columns if _is_mostly(_has_letter, texts[name])]
     if not chosen:
         raise DataError(
-            f"{table.name} has no column of text beside {label_column!r} (columns: {listed(table.columns)}); "
+            f"{table.name} has no column of text beside {target_columns[0]!r} (columns: "
+            f"{listed(table.columns)}); "
             'give data.task.template, such as "Review : {review} Label :".'
         )
-    return " ".join([*(f"{_title(name)} : {{{name}}}" for name in chosen), f"{_title(label_column)} :"])
+    return " ".join([*(f"{_title(name)} : {{{name}}}" for name in chosen), f"{_title(target_columns[0])} :"])
 
 
 def classes_of(table: LoadedTable, *, label_column: str) -> list[str]:
     """The labels that occur, in numerical order if all are numbers, otherwise in alphabetical order."""
-    expect_column(table, label_column, key="label_column")
+    expect_column(table, label_column, key="source.label_column")
     labels: dict[str, str] = {}
     num_labelled = 0
     for row in table.rows:

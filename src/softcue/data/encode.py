@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 import datasets
 
+from softcue.data.chat import Turn
 from softcue.data.encoded import EncodedRow, read_encoded, write_encoded
-from softcue.data.labels import label_choices
+from softcue.data.labels import TargetEncoder, label_choices
 from softcue.data.pool import dataset_digest
-from softcue.data.task import Task
+from softcue.data.task import Task, TextTask
 from softcue.data.template import Column, Soft, Template, TemplateSegment, Words
 from softcue.errors import ConfigError, DataError
 from softcue.tokenizing import Piece, RowTokenizer, Tokens
@@ -49,9 +50,12 @@ class Encoder:
     `max_length` limits the vocabulary tokens of a row and its longest label together. Virtual tokens
     do not count, so prompts of all lengths see the same text. A longer row loses the end of its columns'
     text, the longest column first; the template's words, the virtual tokens and the label are never cut.
+    In a text task, the place of the longest label is taken by `max_target_length` tokens. `turn` puts the
+    template into the user's turn of a chat.
 
     Raises:
-        ConfigError: the longest row would not fit into `max_positions`.
+        ConfigError: the longest row would not fit into `max_positions`, or a text task lacks
+            `max_target_length` or an end token.
         DataError: the template alone is longer than `max_length`.
     """
 
@@ -63,17 +67,55 @@ class Encoder:
         tokenizer: PreTrainedTokenizerFast,
         max_length: int | None,
         max_positions: int,
+        max_target_length: int | None = None,
+        turn: Turn | None = None,
     ) -> None:
-        self.template = template
+        self.template = template if turn is None else turn.around(template)
+        # The answer of a chat begins where the turn ends; elsewhere a space comes first.
+        space = " " if turn is None else ""
         self.tokenizer = tokenizer
         self._rows = RowTokenizer(tokenizer)
-        self.choices: Choices = label_choices(task, template, self._rows, end_token=tokenizer.eos_token_id)
-        self._spans = _spans(template.segments)
+        is_text = isinstance(task, TextTask)
+        self.target: TargetEncoder | None = (
+            TargetEncoder(
+                self._rows,
+                before=self._last_words,
+                space=space,
+                max_length=max_target_length,
+                end_token=tokenizer.eos_token_id,
+            )
+            if is_text
+            else None
+        )
+        self.choices: Choices = (
+            ()
+            if is_text
+            else label_choices(
+                task,
+                self._rows,
+                before=self._last_words,
+                space=space,
+                end_token=tokenizer.eos_token_id,
+            )
+        )
+        """The label tokens of each class; none in a text task."""
+        self._spans = _spans(self.template.segments)
         self.front = _front_tokens(tokenizer)
         """The special tokens that the tokenizer puts in front of a text."""
         self.max_length = self._fitting_length(max_length, max_positions)
-        self._limit = self.max_length - max(map(len, self.choices))
+        self._limit = self.max_length - self.longest_target
         self._check_template_fits()
+
+    @property
+    def _last_words(self) -> str:
+        """The template's words before the label or text."""
+        last = self.template.segments[-1]
+        return last.text if isinstance(last, Words) else ""
+
+    @property
+    def longest_target(self) -> int:
+        """Tokens of the longest label, or of the longest text that may follow a row."""
+        return max(map(len, self.choices)) if self.target is None else self.target.max_length
 
     @property
     def max_row_length(self) -> int:
@@ -172,7 +214,7 @@ class Encoder:
         return [start for start, _ in self._rows.encode([piece], starts_row=False).spans]
 
     def _fitting_length(self, max_length: int | None, max_positions: int) -> int:
-        num_virtual, num_label = self.template.num_virtual_tokens, max(map(len, self.choices))
+        num_virtual, num_label = self.template.num_virtual_tokens, self.longest_target
         wanted = num_label if max_length is None else max_length
         if num_virtual + wanted > max_positions:
             raise ConfigError(

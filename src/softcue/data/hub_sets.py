@@ -25,7 +25,8 @@ REVISION = "refs/convert/parquet"
 class HubSet:
     """A set of the hub: `split` holds the rows to divide, `test_split` rows that are held out for testing.
 
-    `subset` is one of the set's configurations; None for its only one. A row's id is its split and number,
+    `subset` is one of the set's configurations; None for its only one. `label_column` is None for a text
+    task, which names its own columns. A row's id is its split and number,
     or is in `id_column`.
     """
 
@@ -33,21 +34,19 @@ class HubSet:
     subset: str | None
     split: str
     test_split: str | None
-    label_column: str
+    label_column: str | None
     id_column: str | None
 
     def load(self, task: Task) -> Pool:
         """Rows without a label, such as those of class -1, are unlabelled."""
-        columns = {"id_column": self.id_column, "label_column": self.label_column}
-        examples = pick_examples(self.table(), task, **columns)
-        held_out = None
-        if self.test_split is not None:
-            held_out = pick_examples(self._read(self.test_split), task, **columns)
+        pick = partial(pick_examples, task=task, id_column=self.id_column, label_column=self.label_column)
+        examples = pick(self.table())
+        held_out = None if self.test_split is None else pick(self._read(self.test_split))
         return make_pool(
             task,
-            labelled=[example for example in examples if example.label],
+            labelled=[example for example in examples if example.is_labelled],
             held_out=held_out,
-            unlabelled=[example for example in examples if not example.label],
+            unlabelled=[example for example in examples if not example.is_labelled],
             where=self.repo,
         )
 

@@ -1,11 +1,11 @@
-"""Label words to label tokens, as they follow the template in a row."""
+"""Label words, and texts, to the tokens that follow the template in a row."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from softcue.data.task import Task
-from softcue.data.template import Template, Words
 from softcue.errors import ConfigError
 from softcue.tokenizing import Piece, RowTokenizer
 
@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from softcue.contracts import Choices, Ids
 
 
-def label_choices(task: Task, template: Template, rows: RowTokenizer, *, end_token: int | None) -> Choices:
+def label_choices(
+    task: Task, rows: RowTokenizer, *, before: str, space: str = " ", end_token: int | None
+) -> Choices:
     """The tokens of " label" for each class, with the tokenizer's end token if the task asks for it.
+
+    `before` are the template's last words, and `space` comes between them and the label.
 
     Raises:
         ConfigError: two classes have the same tokens, a label shares one with the template, or there
             is no end token.
     """
-    last = template.segments[-1]
-    before = last.text if isinstance(last, Words) else ""
     end = _end_tokens(task, end_token)
-    choices = tuple((*_label_tokens(words, before, rows), *end) for words in task.label_words)
+    choices = tuple((*_label_tokens(words, before, space, rows), *end) for words in task.label_words)
     for name, tokens in zip(task.classes, choices, strict=True):
         if choices.count(tokens) > 1:
             raise ConfigError(
@@ -31,6 +33,51 @@ def label_choices(task: Task, template: Template, rows: RowTokenizer, *, end_tok
                 "Choose label words that this backbone's tokenizer keeps distinct."
             )
     return choices
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedTarget:
+    """The tokens of a text with the end token, and whether the text was cut."""
+
+    ids: Ids
+    was_cut: bool
+
+
+class TargetEncoder:
+    """Encodes the texts that follow rows: at most `max_length` tokens, of which the last is the end token.
+
+    Raises:
+        ConfigError: no `max_length`, one that leaves no room for a text, or no end token.
+    """
+
+    def __init__(
+        self,
+        rows: RowTokenizer,
+        *,
+        before: str,
+        space: str = " ",
+        max_length: int | None,
+        end_token: int | None,
+    ) -> None:
+        if max_length is None or max_length < 2:
+            raise ConfigError(
+                f"data.max_target_length is {max_length}, and data.task.target is a text; give the tokens of "
+                "the longest text with its end token, 2 or more."
+            )
+        if end_token is None:
+            raise ConfigError(
+                "data.task.target is a text, which has to end with an end token, and this backbone's "
+                "tokenizer has none. Choose another backbone."
+            )
+        self._rows, self._before, self._space = rows, before, space
+        self.max_length, self.end_token = max_length, end_token
+
+    def encode(self, text: str) -> EncodedTarget:
+        """The tokens of a text behind the template's last words."""
+        ids = _tokens_behind(text, self._before, self._space, self._rows)
+        return EncodedTarget(
+            ids=(*ids[: self.max_length - 1], self.end_token), was_cut=len(ids) >= self.max_length
+        )
 
 
 def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:
@@ -47,11 +94,20 @@ def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:
     ]
 
 
-def _label_tokens(words: str, before: str, rows: RowTokenizer) -> Ids:
+def _tokens_behind(text: str, before: str, space: str, rows: RowTokenizer) -> list[int]:
+    """The tokens that a user's text adds to the template's last words, or its own where they would merge."""
+    words, behind = Piece(text=before, is_template=True), Piece(text=f"{space}{text}", is_template=False)
+    ahead, both, alone = (
+        rows.encode(pieces, starts_row=False).ids for pieces in ([words], [words, behind], [behind])
+    )
+    return both[len(ahead) :] if both[: len(ahead)] == ahead else alone
+
+
+def _label_tokens(words: str, before: str, space: str, rows: RowTokenizer) -> Ids:
     """The tokens that " words" adds to the template's last words."""
     ahead, both = (
         rows.encode([Piece(text=text, is_template=True)], starts_row=False).ids
-        for text in (before, f"{before} {words}")
+        for text in (before, f"{before}{space}{words}")
     )
     if both[: len(ahead)] != ahead or len(both) == len(ahead):
         raise ConfigError(

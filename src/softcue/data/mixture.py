@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Kind
 from softcue.data.prompt_data import PromptData
@@ -58,11 +59,20 @@ class MixedData(RunData):
         for task in self._tasks.values():
             task.load()
 
-    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_positions: int,
+        *,
+        padded: bool,
+        turn: Turn | None = None,
+    ) -> None:
         for task in self._tasks.values():
-            task.encode(tokenizer, max_positions, padded=padded)
+            task.encode(tokenizer, max_positions, padded=padded, turn=turn)
         for part in PARTS:
             self.num_cut[part] = sum(task.num_cut[part] for task in self._tasks.values())
+            cut = [counts[part] for task in self._tasks.values() if part in (counts := task.num_cut_targets)]
+            self.num_cut_targets |= {part: sum(cut)} if cut else {}
 
     def ids(self, part: Part) -> list[str]:
         return [f"{key}/{name}" for key, task in self._tasks.items() for name in task.ids(part)]

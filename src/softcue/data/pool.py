@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from softcue.data import template
 from softcue.data.classes import matching_class
 from softcue.data.rows import TableRow, text_of
 from softcue.data.tables import LoadedTable
-from softcue.data.task import Task
+from softcue.data.task import REFERENCES, Task, TextTask
 from softcue.errors import DataError, listed
 from softcue.runs.contents import content_digest
 
@@ -27,6 +27,7 @@ class Pool:
 
     `labelled` rows are free to split; `held_out` are labelled rows that the source itself sets aside
     for testing; `unlabelled` rows have no "label". `fingerprint` is 16 hex digits over all content.
+    In a text task all labels are alike, and "references" holds the row's texts as a JSON list.
     """
 
     labelled: datasets.Dataset
@@ -76,21 +77,41 @@ def _load(reading: _Reading) -> Pool:
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A table's row as a task sees it. `label` is "" for none; `where` names file and line."""
+    """A table's row as a task sees it. `where` names file and line.
+
+    `label` is "" for none, and `references` are the texts that may follow it in a text task.
+    """
 
     where: str
     id: str
     texts: tuple[str, ...]
     label: str
+    references: tuple[str, ...] = ()
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether it can be trained on."""
+        return bool(self.label or self.references)
 
 
 def pick_examples(
-    table: LoadedTable, task: Task, *, id_column: str | None, label_column: str | None
+    table: LoadedTable,
+    task: Task,
+    *,
+    id_column: str | None,
+    label_column: str | None,
+    has_targets: bool = True,
 ) -> list[Example]:
-    """The task's columns of a table as text; a missing value is "", an id without a column "file:row"."""
-    for key, name in (("id_column", id_column), ("label_column", label_column)):
-        if name is not None:
-            expect_column(table, name, key=key)
+    """The task's columns of a table as text; a missing value is "", an id without a column "file:row".
+
+    The references of a text task are in its own columns, which a table without targets need not have.
+    """
+    targets = task.target.columns if isinstance(task, TextTask) and has_targets else ()
+    named = {"source.id_column": [id_column], "source.label_column": [label_column]}
+    for key, names in {**named, "task.target.column": targets}.items():
+        for name in names:
+            if name is not None:
+                expect_column(table, name, key=key)
     parsed = template.parse(task.template, key=template.TASK_KEY)
     parsed.check_columns(table.columns, where=table.name)
     return [
@@ -99,16 +120,17 @@ def pick_examples(
             id=f"{table.name}:{number}" if id_column is None else _text(row, id_column),
             texts=tuple(_text(row, name) for name in task.columns),
             label="" if label_column is None else _text(row, label_column),
+            references=_references(row, targets),
         )
         for number, row in enumerate(table.rows, start=1)
     ]
 
 
 def expect_column(table: LoadedTable, name: str, *, key: str) -> None:
-    """Refuse a table that lacks the column that `data.source.<key>` names."""
+    """Refuse a table that lacks the column that `data.<key>` names."""
     if name not in table.columns:
         raise DataError(
-            f"data.source.{key} is {name!r}, which {table.name} does not have (columns: "
+            f"data.{key} is {name!r}, which {table.name} does not have (columns: "
             f"{listed(sorted(table.columns))}). Name one of these."
         )
 
@@ -122,6 +144,11 @@ def make_pool(
     where: str,
 ) -> Pool:
     """Check examples and freeze them; `where` names the source in errors that no single row causes."""
+    if not labelled and isinstance(task, TextTask):
+        raise DataError(
+            f"{where} has no text in {list(task.target.columns)}; training needs some. Fill the column, or "
+            "name another as data.task.target.column."
+        )
     if not labelled:
         raise DataError(f"{where} has no labelled row; training needs some. Fill the label column.")
     for examples in (labelled, held_out or (), unlabelled):
@@ -153,13 +180,24 @@ def _text(row: TableRow, column: str) -> str:
     return text_of(row.values.get(column))
 
 
+def _references(row: TableRow, columns: Collection[str]) -> tuple[str, ...]:
+    """The texts of some columns, of which each may hold a list; empty ones are none."""
+    values = [row.values.get(name) for name in columns]
+    texts = [text_of(one) for value in values for one in (value if isinstance(value, list) else [value])]
+    return tuple(text.strip() for text in texts if text.strip())
+
+
 def _labelled_columns(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:
     for example in examples:
         if not any(text.strip() for text in example.texts):
             raise DataError(
                 f"{example.where} has a label but no text in {list(task.columns)}. Fill or delete the row."
             )
-    return {**_columns(examples, task), "label": [_class(example, task) for example in examples]}
+    columns = _columns(examples, task)
+    if isinstance(task, TextTask):
+        texts = [json.dumps(example.references, ensure_ascii=False) for example in examples]
+        return {**columns, "label": ["text"] * len(examples), REFERENCES: texts}
+    return {**columns, "label": [_class(example, task) for example in examples]}
 
 
 def _columns(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import datasets
 
+from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Encoder, Kind
 from softcue.data.encoded import EncodedRow
 from softcue.data.pool import Pool, Source, load_pool
 from softcue.data.run_data import PARTS, Batching, Part, Rows, RunData
 from softcue.data.splits import Parts, Splitter
-from softcue.data.task import Task
+from softcue.data.task import REFERENCES, Task, TextTask
 from softcue.data.template import compose
 from softcue.errors import ConfigError
 
@@ -45,6 +47,7 @@ class PromptData(RunData):
         max_length: int | None,
         cache_dir: str | None,
         prompt: int = 0,
+        max_target_length: int | None = None,
     ) -> None:
         super().__init__(
             task_name=task.name, layout=layout, template=compose(layout, task.template), batching=batching
@@ -53,7 +56,7 @@ class PromptData(RunData):
             raise ConfigError("data.padding is max_length and data.max_length is null. Set one or the other.")
         self.task = task
         self._source, self._splitter, self._max_length = source, splitter, max_length
-        self._cache_dir, self._prompt = cache_dir, prompt
+        self._cache_dir, self._prompt, self._max_target_length = cache_dir, prompt, max_target_length
         self._pool: Pool | None = None
         self._parts: Parts | None = None
         self._encoder: Encoder | None = None
@@ -77,7 +80,14 @@ class PromptData(RunData):
         if self._parts is None:
             self._parts = self._splitter.split(self._loaded_pool, self.task.classes)
 
-    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_positions: int,
+        *,
+        padded: bool,
+        turn: Turn | None = None,
+    ) -> None:
         self.load()
         self._encoder = Encoder(
             template=self.template,
@@ -85,6 +95,8 @@ class PromptData(RunData):
             tokenizer=tokenizer,
             max_length=self._max_length,
             max_positions=max_positions,
+            max_target_length=self._max_target_length,
+            turn=turn,
         )
         self._padded = padded
         for part in PARTS:
@@ -98,8 +110,13 @@ class PromptData(RunData):
 
     @property
     def choices(self) -> Choices:
-        """The label tokens of each class."""
+        """The label tokens of each class; none in a text task."""
         return self.encoder.choices
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether texts follow the rows, not labels."""
+        return isinstance(self.task, TextTask)
 
     @property
     def encoder(self) -> Encoder:
@@ -114,13 +131,22 @@ class PromptData(RunData):
         return ["\n".join(row[name] for name in self.template.columns) for row in self._table(rows)]
 
     def targets(self, rows: Rows) -> list[int]:
-        """Each row's class index, -1 in the unlabelled part and for texts."""
+        """Each row's class index, -1 in the unlabelled part and for texts; 0 where a text follows the row."""
         if not isinstance(rows, str):
             return [-1] * len(rows)
         table = self._table(rows)
         if rows == "unlabelled":
             return [-1] * len(table)
+        if self.has_texts:
+            return [0] * len(table)
         return [self.task.classes.index(label) for label in table["label"]]
+
+    def references(self, part: Part) -> list[tuple[str, ...]]:
+        """The texts that may follow each row of a text task: none in the unlabelled part."""
+        table = self._table(part)
+        if part == "unlabelled":
+            return [()] * len(table)
+        return [tuple(json.loads(texts)) for texts in table[REFERENCES]]
 
     def ids(self, part: Part) -> list[str]:
         return list(self._table(part)["id"])
@@ -130,7 +156,7 @@ class PromptData(RunData):
             return self._examples[rows]
         columns = self.template.columns
         encoded = [self.encoder.encode_row(dict.fromkeys(columns, text)) for text in rows]
-        return self._as_examples(encoded, self.targets(rows))
+        return self._as_examples(encoded, self.targets(rows), self._row_choices(rows, len(encoded)))
 
     def kinds(self, part: Part, row: int) -> list[Kind]:
         return self.encoder.kinds(self._table(part)[row])
@@ -173,10 +199,25 @@ class PromptData(RunData):
                 "%d of %d %s rows were cut to %d tokens",
                 *(num_cut, len(encoded), part, self.encoder.max_length),
             )
-        return self._as_examples(encoded, self.targets(part))
+        return self._as_examples(encoded, self.targets(part), self._row_choices(part, len(encoded)))
 
-    def _as_examples(self, encoded: Sequence[EncodedRow], targets: Sequence[int]) -> list[Example]:
+    def _row_choices(self, rows: Rows, count: int) -> list[Choices]:
+        """What may follow each row: the labels of all classes, or its own text alone."""
+        encoder = self.encoder.target
+        if encoder is None:
+            return [self.choices] * count
+        if not isinstance(rows, str) or rows == "unlabelled":
+            return [((encoder.end_token,),)] * count
+        targets = [encoder.encode(texts[0]) for texts in self.references(rows)]
+        num_cut = self.num_cut_targets[rows] = sum(target.was_cut for target in targets)
+        if num_cut:
+            log.info("%d of %d %s targets were cut to %d tokens", *(num_cut, count, rows, encoder.max_length))
+        return [(target.ids,) for target in targets]
+
+    def _as_examples(
+        self, encoded: Sequence[EncodedRow], targets: Sequence[int], choices: Sequence[Choices]
+    ) -> list[Example]:
         return [
-            Example(ids=row.ids, choices=self.choices, target=target, prompt=self._prompt, row=at)
-            for at, (row, target) in enumerate(zip(encoded, targets, strict=True))
+            Example(ids=row.ids, choices=own, target=target, prompt=self._prompt, row=at)
+            for at, (row, target, own) in enumerate(zip(encoded, targets, choices, strict=True))
         ]

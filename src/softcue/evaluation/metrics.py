@@ -45,12 +45,36 @@ MetricFactory = Callable[..., TorchMetric]
 """A classification metric of torchmetrics, or one like it, called with `num_classes`."""
 
 
-class LabelMetrics(torch.nn.Module):
+class LikelihoodMetrics(torch.nn.Module):
+    """Perplexity of the right label or text, per token; NaN for a method without a language model.
+
+    `synced` combines the rows of all processes of a distributed run.
+    """
+
+    def __init__(self, *, synced: bool) -> None:
+        super().__init__()
+        self.nll_per_token = MeanMetric(nan_strategy="ignore", sync_on_compute=synced)
+
+    def update(self, probability_BC: Tensor, target_B: Tensor, nll_B: Tensor, num_tokens_B: Tensor) -> None:
+        """Add rows: class probabilities, true classes, and the right target's nll and number of tokens."""
+        self.nll_per_token.update(nll_B / num_tokens_B, weight=num_tokens_B)
+
+    def compute(self) -> dict[str, float]:
+        """Every metric over the rows since the last reset, by its name in records."""
+        known = self.nll_per_token.update_called and float(self.nll_per_token.weight) > 0
+        nll = float(self.nll_per_token.compute()) if known else math.nan
+        return {"perplexity": math.exp(min(nll, 700.0))}
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self.nll_per_token.reset()
+
+
+class LabelMetrics(LikelihoodMetrics):
     """Accuracy, macro-F1, F1 by class, AUROC, calibration error, perplexity of the true label.
 
     AUROC is one class against the rest, averaged over the classes that occur, and NaN unless two do.
-    Perplexity is per label token, and NaN for a method without a language model. `synced` combines the
-    rows of all processes of a distributed run. The user's `own` metrics are named as in `own/mcc`.
+    The user's `own` metrics are named as in `own/mcc`.
     """
 
     def __init__(
@@ -60,7 +84,7 @@ class LabelMetrics(torch.nn.Module):
         synced: bool,
         own: Mapping[str, MetricFactory] = MappingProxyType({}),
     ) -> None:
-        super().__init__()
+        super().__init__(synced=synced)
         count = len(classes)
         self.classes = classes
         self.collection = MetricCollection(
@@ -72,7 +96,6 @@ class LabelMetrics(torch.nn.Module):
             }
         )
         self.auroc = MulticlassAUROC(count, average="none", sync_on_compute=synced)
-        self.nll_per_token = MeanMetric(nan_strategy="ignore", sync_on_compute=synced)
         self.seen: set[int] = set()
         self.own = torch.nn.ModuleDict({name: make(num_classes=count) for name, make in own.items()})
 
@@ -81,23 +104,20 @@ class LabelMetrics(torch.nn.Module):
         return {name: cast(TorchMetric, metric) for name, metric in self.own.items()}
 
     def update(self, probability_BC: Tensor, target_B: Tensor, nll_B: Tensor, num_tokens_B: Tensor) -> None:
-        """Add rows: class probabilities, true classes, and the true label's nll and number of tokens."""
+        super().update(probability_BC, target_B, nll_B, num_tokens_B)
         self.collection.update(probability_BC, target_B)
         self.auroc.update(probability_BC, target_B)
-        self.nll_per_token.update(nll_B / num_tokens_B, weight=num_tokens_B)
         self.seen.update(target_B.tolist())
         for metric in self._own.values():
             metric.update(probability_BC, target_B)
 
     def compute(self) -> dict[str, float]:
-        """Every metric over the rows since the last reset, by its name in records."""
         values = self.collection.compute()
         by_class = values.pop("f1").tolist()
         named = {name: float(value) for name, value in values.items()}
         named |= {f"f1/{name}": value for name, value in zip(self.classes, by_class, strict=True)}
         named["auroc"] = self._mean_auroc()
-        known = self.nll_per_token.update_called and float(self.nll_per_token.weight) > 0
-        named["perplexity"] = math.exp(min(float(self.nll_per_token.compute()), 700.0)) if known else math.nan
+        named |= super().compute()
         return named | {f"own/{name}": float(metric.compute()) for name, metric in self._own.items()}
 
     def _mean_auroc(self) -> float:
@@ -110,13 +130,19 @@ class LabelMetrics(torch.nn.Module):
         return float(by_class_C[sorted(self.seen)].mean())
 
     def reset(self) -> None:
-        """Forget all rows."""
+        super().reset()
         self.collection.reset()
         self.auroc.reset()
-        self.nll_per_token.reset()
         self.seen.clear()
         for metric in self._own.values():
             metric.reset()
+
+
+def metrics_of(
+    classes: tuple[str, ...], *, synced: bool, own: Mapping[str, MetricFactory] = MappingProxyType({})
+) -> LikelihoodMetrics:
+    """The metrics of a task of these classes, or of a text task, which has none."""
+    return LabelMetrics(classes, synced=synced, own=own) if classes else LikelihoodMetrics(synced=synced)
 
 
 def mean_metrics(of_tasks: Sequence[Mapping[str, float]]) -> dict[str, float]:

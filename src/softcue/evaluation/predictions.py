@@ -15,7 +15,7 @@ from softcue.backbone.base import Backbone
 from softcue.backbone.scoring import TargetScores
 from softcue.contracts import Batch, PromptBank, Vote
 from softcue.evaluation.calibration import calibrated
-from softcue.evaluation.metrics import LabelMetrics, MetricFactory
+from softcue.evaluation.metrics import MetricFactory, metrics_of
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Calibration
 
@@ -23,6 +23,8 @@ from softcue.runs.record import Calibration
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
     """Class probabilities of B rows, and the likelihood of the right label.
+
+    A text that follows a row counts as its label, which is the only one.
 
     `target_B` is -1 for rows without a label. `nll_B`, the right label's negative log-likelihood in nats,
     is NaN for those and for methods without a language model; `num_tokens_B` is that label's length.
@@ -47,7 +49,7 @@ class Predictions:
         self, classes: tuple[str, ...], own: Mapping[str, MetricFactory] = MappingProxyType({})
     ) -> dict[str, float]:
         """Every metric over these rows, all of which must have a label, and the user's own."""
-        metrics = LabelMetrics(classes, synced=False, own=own)
+        metrics = metrics_of(classes, synced=False, own=own)
         metrics.update(self.probability_BC, self.target_B, self.nll_B, self.num_tokens_B)
         return metrics.compute()
 
@@ -66,6 +68,20 @@ class Predictions:
         for index, name in enumerate(classes):
             table[f"p({name})"] = self.probability_BC[:, index].tolist()
         return table
+
+    def text_columns(
+        self, references: Sequence[Sequence[str]], *, ids: Sequence[str], texts: Sequence[str]
+    ) -> dict[str, list[object]]:
+        """A text task's columns: id, text, label (the first reference), all references, nll."""
+        order = self.row_B.tolist()
+        own = [references[row] for row in order]
+        return {
+            "id": [ids[row] for row in order],
+            "text": [texts[row] for row in order],
+            "label": [texts[0] if texts else None for texts in own],
+            "references": [list(texts) for texts in own],
+            "nll": self.nll_B.tolist(),
+        }
 
 
 def predict_batch(lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> Predictions:

@@ -11,7 +11,7 @@ from softcue.cli import run_app, say
 from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
 
-TARGETS = ("peft",)
+TARGETS = ("peft", "vllm")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="export")
@@ -22,12 +22,14 @@ def main(settings: DictConfig) -> None:
         raise ConfigError(f"to is {settings.to!r}; a prompt can be exported to {', '.join(TARGETS)}.")
     # Imports torch, for which a mistake in the settings need not wait.
     from softcue.export.adapter import expect_free, load_all, peft_files
+    from softcue.export.vllm import vllm_files
     from softcue.formats.folder import recover_folder, write_folder
 
     output = Path(settings.output).resolve()
     recover_folder(output)
     expect_free(output, overwrite=settings.overwrite)
-    files = peft_files(load_all(settings.run, task=settings.task), name=output.name)
+    make_files = peft_files if settings.to == "peft" else vllm_files
+    files = make_files(load_all(settings.run, task=settings.task), name=output.name)
     listing = ", ".join(f"{name} ({len(content):,} bytes)" for name, content in files.items())
     if settings.dry:
         say(f"{output} would hold {listing}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,9 @@ from softcue.export.card import Shipped, model_card
 from softcue.formats.peft import CONFIG, PeftType, adapter_files, multitask_adapter_files
 from softcue.formats.prompt_file import PROMPT, load_extra_state
 from softcue.trained import TrainedPrompt, load, tasks_of
+
+EMBEDS = "prompt_embeds.safetensors"
+"""The file of an export for vLLM."""
 
 
 def load_all(run: str, *, task: str | None) -> dict[str, TrainedPrompt]:
@@ -39,7 +42,7 @@ def peft_files(
     else:
         kind = peft_type(prompt)
         adapter = adapter_files(prompt.bank, peft_type=kind, base_model=base)
-    return {**adapter, **_own_files(prompts, name=name, kind=kind, licence=licence)}
+    return {**adapter, **card_and_prompt(prompts, name=name, kind=kind, licence=licence)}
 
 
 def hub_files(prompt: TrainedPrompt, *, name: str, licence: str | None) -> dict[str, bytes]:
@@ -48,13 +51,18 @@ def hub_files(prompt: TrainedPrompt, *, name: str, licence: str | None) -> dict[
     try:
         return peft_files(prompts, name=name, licence=licence)
     except ConfigError:
-        return _own_files(prompts, name=name, kind=None, licence=licence)
+        return card_and_prompt(prompts, name=name, kind=None, licence=licence)
 
 
-def _own_files(
-    prompts: Mapping[str, TrainedPrompt], *, name: str, kind: PeftType | None, licence: str | None
+def card_and_prompt(
+    prompts: Mapping[str, TrainedPrompt],
+    *,
+    name: str,
+    kind: PeftType | None,
+    licence: str | None,
+    vllm_row: Sequence[int | str | list[str]] | None = None,
 ) -> dict[str, bytes]:
-    """The model card, and the files that `softcue.load` reads."""
+    """The model card, and the files that `softcue.load` reads; `vllm_row` is a row for vLLM."""
     prompt = next(iter(prompts.values()))
     shipped = Shipped(
         folder=name,
@@ -64,6 +72,7 @@ def _own_files(
         tasks={task: of.task for task, of in prompts.items()},
         max_length=prompt.parts.max_length,
         licence=licence,
+        vllm_row=vllm_row,
     )
     return {"README.md": model_card(prompt.record, shipped).encode(), **prompt.files()}
 
@@ -78,6 +87,11 @@ def expect_leading(prompt: TrainedPrompt) -> None:
         raise ConfigError(
             f"{what} has layout {prompt.layout!r}, and PEFT puts virtual tokens in front of a row and "
             'nowhere else; export a prompt trained with a layout such as "[soft:20]{input}".'
+        )
+    if prompt.parts.chat and prompt.bank.keys_TLHPK is None:
+        raise ConfigError(
+            f"{what} was trained with backbone.chat=true, inside the user's turn, and PEFT puts virtual "
+            "tokens in front of a row. Export with to=vllm, which writes whole rows."
         )
     if prompt.bank.vote is not None:
         raise ConfigError(
@@ -104,7 +118,7 @@ def expect_free(output: Path, *, overwrite: bool) -> None:
     """Refuse to replace anything but an earlier export, and that only with `overwrite`."""
     if not output.exists():
         return
-    if not (output / CONFIG).is_file():
+    if not any((output / name).is_file() for name in (CONFIG, EMBEDS)):
         raise ConfigError(f"output={output} exists and is no export; give a folder that does not exist yet.")
     if not overwrite:
         raise ConfigError(f"output={output} holds an export already; set overwrite=true or another output.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,8 @@ class Shipped:
 
     `folder` is the name of its folder, `peft_type` that of the adapter, None without one, `template` the
     first task's inside the prompt's layout, `tasks` those that the folder has a prompt for, by their names in
-    the run's data; `max_length` limits their rows.
+    the run's data; `max_length` limits their rows. `vllm_row` is a row for vLLM: so many virtual tokens,
+    words, and columns in lists; None without such an export.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class Shipped:
     tasks: Mapping[str, Task]
     max_length: int | None
     licence: str | None = None
+    vllm_row: Sequence[int | str | list[str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,7 @@ def model_card(record: RunRecord, shipped: Shipped) -> str:
         "calibrations": record.calibrations,
         "reduction": "mean" if record.settings["scoring"]["per_token"] else "sum",
         "texts": dict.fromkeys(shipped.template.columns, "..."),
+        "max_new_tokens": _max_new_tokens(record),
     }
     code = _templates(partial(json.dumps, ensure_ascii=False))
     text = (
@@ -93,11 +96,18 @@ def model_card(record: RunRecord, shipped: Shipped) -> str:
         .render(
             **facts,
             scores=_scores(record),
+            vllm_code=code.get_template("vllm.py.jinja").render(**facts) if shipped.vllm_row else "",
             peft_code=code.get_template("peft.py.jinja").render(**facts) if shipped.peft_type else "",
             softcue_code=code.get_template("softcue.py.jinja").render(**facts),
         )
     )
     return str(ModelCard(f"---\n{_metadata(record, shipped).to_yaml()}\n---\n\n{text}\n"))
+
+
+def _max_new_tokens(record: RunRecord) -> int:
+    """As many as the run generated, or enough for a label."""
+    decoding = record.settings["data"].get("decoding") or {}
+    return int(decoding.get("max_new_tokens", 16))
 
 
 def _templates(finalize: Callable[[Any], str]) -> Environment:
@@ -167,7 +177,7 @@ def _repository(backbone: Mapping[str, Any]) -> str | None:
 def _metadata(record: RunRecord, shipped: Shipped) -> ModelCardData:
     results = [
         EvalResult(
-            task_type="text-classification",
+            task_type="text-classification" if "accuracy" in metrics else "text-generation",
             dataset_type=record.task,
             dataset_name=record.task,
             dataset_split=part,

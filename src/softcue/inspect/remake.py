@@ -16,7 +16,7 @@ from torch import Generator
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.hub_sets import HubSet
 from softcue.data.pool import Source, load_pool
-from softcue.data.sources import AirlineComplaints, Raft, Table, TweetTopic
+from softcue.data.sources import AirlineComplaints, AirlineSummaries, Raft, Table, TweetTopic
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
 from softcue.errors import RunError
 from softcue.formats.plain import Node
@@ -56,6 +56,7 @@ INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
 SOURCES: Mapping[str, Callable[..., Source]] = {
     "softcue.data.hub_sets.HubSet": HubSet,
     "softcue.data.sources.AirlineComplaints": AirlineComplaints,
+    "softcue.data.sources.AirlineSummaries": AirlineSummaries,
     "softcue.data.sources.Raft": Raft,
     "softcue.data.sources.Table": Table,
     "softcue.data.sources.TweetTopic": TweetTopic,

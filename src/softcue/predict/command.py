@@ -24,8 +24,8 @@ from softcue.predict.settings import PredictSettings
 if TYPE_CHECKING:
     from softcue.trained import TrainedPrompt
 
-Scorer = Callable[[Sequence[dict[str, str]]], Iterable[Mapping[str, float]]]
-"""From rows, given by the template's columns, to the probability of each class."""
+Scorer = Callable[[Sequence[dict[str, str]]], Iterable[Mapping[str, float] | str]]
+"""From rows, given by the template's columns, to the probability of each class, or to a text."""
 
 
 def predict_table(settings: PredictSettings) -> None:
@@ -84,7 +84,7 @@ def _predict(
         task = bar.add_task("predict", total=reader.size)
         for skipped in predict_rows(
             reader,
-            lambda rows: [row.probabilities for row in prompt.predict(rows, batch_size=settings.batch_size)],
+            _scorer(prompt, batch_size=settings.batch_size),
             schema=schema,
             writer=writer,
             write=write,
@@ -98,6 +98,12 @@ def _predict(
                 partial.save(reader.position, skipped=num_skipped)
             bar.update(task, completed=reader.done)
     return num_skipped
+
+
+def _scorer(prompt: TrainedPrompt, *, batch_size: int) -> Scorer:
+    if prompt.writes_texts:
+        return lambda rows: prompt.generate(rows, batch_size=batch_size)
+    return lambda rows: [row.probabilities for row in prompt.predict(rows, batch_size=batch_size)]
 
 
 def predict_rows(
@@ -155,6 +161,8 @@ def _schema(settings: PredictSettings, prompt: TrainedPrompt, columns: Columns) 
             f"column={settings.column} is for prompts that read one column, and this one reads "
             f"{list(names)}; rename the columns of {settings.input}."
         )
+    if settings.format == "raft" and prompt.writes_texts:
+        raise ConfigError(f"format=raft writes labels, and {settings.run} was trained to write texts.")
     return OutputSchema(
         columns=columns,
         texts={name: name if settings.column is None else str(settings.column) for name in names},
@@ -192,7 +200,7 @@ def _plan(settings: PredictSettings, schema: OutputSchema, progress: Progress | 
     """A line each for run, input, output and progress."""
     read = ", ".join(f"{source!r} as {{{name}}}" for name, source in schema.texts.items())
     lines = (
-        f"run: {settings.run}, classes {', '.join(schema.classes)}",
+        f"run: {settings.run}, " + (f"classes {', '.join(schema.classes)}" if schema.classes else "texts"),
         f"input: {settings.input}, columns {', '.join(schema.columns)}; reads {read}",
         f"output: {settings.output}, columns {', '.join(schema.output_columns)}",
         f"rows done before: {progress.read.rows if progress else 0}",

@@ -23,7 +23,8 @@ class OutputSchema:
 
     `texts` maps each column of the template to the table's column with its text. A row is written with
     `predicted` and `p(class)` behind its own columns, or with `raft` as the two columns of the
-    benchmark's submission. `free_columns` lets a row have columns that the first one lacks.
+    benchmark's submission. A prompt that writes texts has no classes. `free_columns` lets a row have
+    columns that the first one lacks.
     """
 
     columns: Columns
@@ -72,9 +73,11 @@ class OutputSchema:
         """A row's texts by the template's columns."""
         return {name: text_of(row.values[source]) for name, source in self.texts.items()}
 
-    def output_row(self, row: TableRow, probabilities: Mapping[str, float]) -> Values:
-        """A row with its prediction, the most likely class."""
-        label = max(probabilities, key=lambda name: probabilities[name])
+    def output_row(self, row: TableRow, scored: Mapping[str, float] | str) -> Values:
+        """A row with its prediction: the most likely class, or the text that was written."""
+        if isinstance(scored, str):
+            return {**row.values, "predicted": scored}
+        label, probabilities = max(scored, key=lambda name: scored[name]), scored
         if self.raft:
             return {RAFT_ID: row.values[RAFT_ID], RAFT_LABEL: label}
         # Six digits, about as many as fp32 has.

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, cast
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.load import from_embedded, from_hub, from_path
-from softcue.contracts import Vote
-from softcue.data.task import Task
+from softcue.contracts import Decoding, Vote
+from softcue.data.task import Task, TextTask
 from softcue.data.template import Template, compose
 from softcue.errors import ConfigError, RunError, TemplateError
 from softcue.evaluation.calibration import Affine, Batch, Calibrator, Contextual, Threshold
@@ -31,7 +31,11 @@ BACKBONES: Mapping[str, Callable[..., Backbone]] = {
     "softcue.backbone.load.from_hub": from_hub,
     "softcue.backbone.load.from_path": from_path,
 }
-TASKS = {"softcue.data.task.Task": Task}
+TASKS: Mapping[str, Callable[..., Task]] = {
+    "softcue.data.task.Task": Task,
+    "softcue.data.task.TextTask": TextTask,
+}
+DECODINGS = {"softcue.contracts.Decoding": Decoding}
 SCORINGS = {
     "softcue.evaluation.scoring.Scoring": Scoring,
     # as softcue 0.1.0 wrote it
@@ -78,6 +82,12 @@ class Parts:
     layout: str
     """Where the virtual tokens are, around the task's template."""
     max_length: int | None
+    max_target_length: int | None
+    """Tokens of the longest text that a text task writes."""
+    chat: bool
+    """Whether rows stood in the user's turn of a chat."""
+    decoding: Decoding | None
+    """How the run generated texts; None: not at all."""
     scoring: Scoring
     """Sum or mean; what the run calibrated is `calibration`."""
     calibration: Calibration | None
@@ -119,6 +129,9 @@ def read_parts(
         task=_made(own.child("task").part(TASKS), own.at),
         layout=prompt.value("layout", str),
         max_length=own.optional("max_length", int),
+        max_target_length=_max_target_length(own, data),
+        chat=_chat(settings.child("backbone")),
+        decoding=_decoding(data),
         scoring=settings.child("scoring").part(SCORINGS, given=("calibration", "also"))(),
         calibration=_calibration(settings.child("scoring"), record, task=chosen, at=at),
         method=method.kind,
@@ -130,6 +143,24 @@ def read_parts(
     if parts.max_length is not None and parts.max_length < 1:
         raise RunError(f"{own.at}.max_length is {parts.max_length}; it is 1 or more. Copy the folder again.")
     return parts
+
+
+def _max_target_length(task: Node, data: Node) -> int | None:
+    """That of the task, or of all; records of softcue 0.1.0 have none."""
+    node = task if "max_target_length" in task.values else data
+    return node.optional("max_target_length", int) if "max_target_length" in node.values else None
+
+
+def _chat(backbone: Node) -> bool:
+    """Records of softcue 0.1.0, and backbones of one's own, need not have it."""
+    return "chat" in backbone.values and backbone.optional("chat", bool) is True
+
+
+def _decoding(data: Node) -> Decoding | None:
+    if data.values.get("decoding") is None:
+        return None
+    node = data.child("decoding")
+    return cast(Decoding, _made(node.part(DECODINGS), node.at))
 
 
 def task_names(record: RunRecord, *, at: str) -> tuple[str, ...]:

@@ -25,14 +25,16 @@ class RowTable:
         self._known: list[tuple[str, pa.ChunkedArray, NDArray[np.int64], NDArray[np.int64]]] = []
         self.classes: tuple[str, ...] = ()
 
-    def read(self, path: Path, *, fingerprint: str) -> RunPredictions:
-        """Read a run's predictions.
+    def read(self, path: Path, *, fingerprint: str) -> RunPredictions | None:
+        """Read a run's predictions of classes; None if it has written texts, which have no classes.
 
         Raises:
             RunError: the file is no table of predictions, or one of other classes.
         """
         try:
             names = [name for name in pq.read_schema(path).names if name != "text"]
+            if "references" in names:
+                return None
             table = pq.read_table(path, columns=names)
             return self._aligned(table, fingerprint=fingerprint)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:

@@ -86,7 +86,7 @@ def _predictions(
     except RunError as error:
         collected.notes.append(f"without predictions: {error}")
         return None
-    if details:
+    if details and predictions is not None:
         table.read_texts(path, fingerprint=fingerprint)
     return predictions
 

@@ -6,8 +6,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import Literal
 
 from softcue.errors import ConfigError
+
+Needs = Literal["class probabilities", "generated texts", "generated labels", "likelihoods"]
+"""What a metric is computed from: the first three need classes, texts to write, and classes with
+`data.decoding`; likelihoods of the right label or text need a language model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +25,7 @@ class Metric:
     name: str
     title: str
     higher_is_better: bool
+    needs: Needs = "class probabilities"
     number_format: str = ".3f"
     by_class: bool = False
 
@@ -45,7 +51,23 @@ METRICS = {
         # The user's own, as in own/mcc; higher is taken to be better.
         Metric(name="own", title="own", higher_is_better=True, by_class=True),
         # Without a bound, so significant digits.
-        Metric(name="perplexity", title="perplexity", higher_is_better=False, number_format=".4g"),
+        Metric(
+            name="perplexity",
+            title="perplexity",
+            higher_is_better=False,
+            needs="likelihoods",
+            number_format=".4g",
+        ),
+        Metric(name="exact_match", title="exact match", higher_is_better=True, needs="generated texts"),
+        Metric(name="token_f1", title="token F1", higher_is_better=True, needs="generated texts"),
+        Metric(name="bleu", title="BLEU", higher_is_better=True, needs="generated texts"),
+        Metric(name="rouge1", title="ROUGE-1", higher_is_better=True, needs="generated texts"),
+        Metric(name="rouge2", title="ROUGE-2", higher_is_better=True, needs="generated texts"),
+        Metric(name="rougeL", title="ROUGE-L", higher_is_better=True, needs="generated texts"),
+        Metric(name="chrf", title="chrF", higher_is_better=True, needs="generated texts"),
+        Metric(name="unfinished", title="unfinished", higher_is_better=False, needs="generated texts"),
+        Metric(name="label_match", title="label match", higher_is_better=True, needs="generated labels"),
+        Metric(name="no_class", title="no class", higher_is_better=False, needs="generated labels"),
     )
 }
 

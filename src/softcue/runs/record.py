@@ -131,10 +131,11 @@ class RunRecord(_Strict):
     """One run. Fields with a default are filled in while it runs.
 
     The keys of `metrics`, `num_rows` and `num_cut` are parts ("train", "validation", "test"); `metrics` has
-    those that were scored, and a metric without a finite value is None. `calibrations` are by task. Where a
-    run has several scorings, the others' parts and tasks are followed by their names: "test@batch".
-    `settings` is the resolved config. A baseline without a language model has no `backbone`, `dtype` or
-    `engine` (what ran the model). Times of day are ISO 8601 in UTC.
+    those that were scored, and a metric without a finite value is None. In `num_cut`, "train/target" counts
+    texts to write. `calibrations` are by task. Where a run has several scorings, the others' parts and tasks
+    are followed by their names: "test@batch". `settings` is the resolved config. A baseline without a
+    language model has no `backbone`, `dtype` or `engine` (what ran the model). Times of day are ISO 8601 in
+    UTC.
     """
 
     run_id: str

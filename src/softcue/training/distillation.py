@@ -17,13 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.scoring import LOGITS_AT_ONCE
-from softcue.contracts import Batch, Ids, PromptBank
+from softcue.contracts import Batch, Choices, Ids, PromptBank
 from softcue.errors import ConfigError
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.prompt_file import load_bank
 from softcue.training.objectives import BatchLoss, LanguageModelLoss, Objective
 
-RowKey = tuple[int, int, Ids]
+RowKey = tuple[int, Choices, Ids]
 """A row's prompt, its class and its ids."""
 
 
@@ -81,7 +81,7 @@ class Distillation(Objective):
 
     def _teacher_states(self, lm: Backbone, batch: Batch) -> Tensor:
         """The teachers' final hidden states at the positions that predict label tokens: [M, D]."""
-        prompts, targets = batch.prompt_B.tolist(), batch.target_B.tolist()
+        prompts, targets = batch.prompt_B.tolist(), batch.target_choices
         keys: list[RowKey] = list(zip(prompts, targets, batch.rows, strict=True))
         for at, key in enumerate(keys):
             if key not in self._states_of:

@@ -12,12 +12,14 @@ from typing import Self
 import torch
 
 from softcue.backbone.base import Backbone
+from softcue.contracts import Decoding
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Rows, RunData
 from softcue.errors import ConfigError, TrainingError
 from softcue.evaluation.metrics import MetricFactory
 from softcue.evaluation.predictions import Predictions
 from softcue.evaluation.scoring import Scoring
+from softcue.evaluation.texts import Generated
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
 
@@ -44,6 +46,8 @@ class Learner(ABC):
     engine: str | None = None
     own_metrics: Mapping[str, MetricFactory] = MappingProxyType({})
     """The user's own, by name."""
+    decoding: Decoding | None = None
+    """How texts are generated; None: not at all."""
 
     @classmethod
     @abstractmethod
@@ -61,6 +65,10 @@ class Learner(ABC):
     @abstractmethod
     def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
         """Uncalibrated class probabilities for rows of one task, under each scoring, in one pass."""
+
+    def generate(self, data: PromptData, rows: Rows, decoding: Decoding) -> Generated:
+        """The text after each row of one task."""
+        raise AssertionError("`build.validate` refuses texts for a method that chooses among classes")
 
     def restore(self, folder: RunFolder, training: Training) -> None:
         """Restore the state that `fit` reached, from the file that `save` wrote."""

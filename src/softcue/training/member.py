@@ -13,7 +13,7 @@ from torchmetrics.aggregation import MeanMetric
 
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.errors import TrainingError
-from softcue.evaluation.metrics import LabelMetrics, MetricFactory
+from softcue.evaluation.metrics import LikelihoodMetrics, MetricFactory, metrics_of
 from softcue.training.objectives import BatchLoss
 from softcue.training.randomness import step_generator
 
@@ -23,8 +23,8 @@ OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
 class Member(nn.Module):
     """A run's prompt in training.
 
-    `seed` determines its dropout. `validated` are the classes of each task that has validation rows, on
-    which the user's `own_metrics` are computed too.
+    `seed` determines its dropout. `validated` are the classes of each task that has validation rows, none
+    for a text task. On those of classes the user's `own_metrics` are computed too.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Member(nn.Module):
         self.train_loss.persistent(True)
         self.validation_loss = MeanMetric()
         self.validation_metrics = nn.ModuleList(
-            LabelMetrics(classes, synced=True, own=own_metrics) for classes in validated
+            metrics_of(classes, synced=True, own=own_metrics) for classes in validated
         )
         self.prefix = ""
         """In front of the names of logged values, to distinguish the members."""
@@ -91,4 +91,4 @@ class Member(nn.Module):
         """Forget the validation rows of this epoch."""
         self.validation_loss.reset()
         for metrics in self.validation_metrics:
-            cast(LabelMetrics, metrics).reset()
+            cast(LikelihoodMetrics, metrics).reset()

@@ -22,7 +22,7 @@ from transformers import get_scheduler
 from softcue.backbone.base import Backbone
 from softcue.contracts import Batch
 from softcue.errors import ConfigError, TrainingError
-from softcue.evaluation.metrics import LabelMetrics, mean_metrics
+from softcue.evaluation.metrics import LikelihoodMetrics, mean_metrics
 from softcue.evaluation.predictions import predict_batch
 from softcue.evaluation.scoring import Scoring
 from softcue.training.member import Member
@@ -129,13 +129,13 @@ class PromptModule(LightningModule):
             loss = self.objective(self.lm, bank, batch, self.scoring)
             member.validation_loss.update(loss.mean, loss.weight)
             rows = predict_batch(self.lm, bank, batch, self.scoring)
-            cast(LabelMetrics, metrics).update(
+            cast(LikelihoodMetrics, metrics).update(
                 rows.probability_BC, rows.target_B, rows.nll_B, rows.num_tokens_B
             )
 
     def on_validation_epoch_end(self) -> None:
         for member in self.running:
-            by_task = [cast(LabelMetrics, metrics) for metrics in member.validation_metrics]
+            by_task = [cast(LikelihoodMetrics, metrics) for metrics in member.validation_metrics]
             values = mean_metrics([metrics.compute() for metrics in by_task])
             values["loss"] = float(member.validation_loss.compute())
             self.log_dict({f"{member.prefix}validation/{name}": value for name, value in values.items()})

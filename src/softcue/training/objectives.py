@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class BatchLoss:
 
 class Objective(ABC):
     """A training loss."""
+
+    needs_classes: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
@@ -72,6 +75,8 @@ class LanguageModelLoss(ScoresObjective):
 
 class ChoiceLoss(ScoresObjective):
     """Cross-entropy of the right class among all classes, from their labels' scores."""
+
+    needs_classes = True
 
     def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
         return lm.score(bank, batch, batch.choices)

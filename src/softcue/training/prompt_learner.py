@@ -18,12 +18,13 @@ from lightning.pytorch.trainer.states import TrainerStatus
 from rich.progress import track
 
 from softcue.backbone.base import Backbone
-from softcue.contracts import Batch, PromptBank
+from softcue.contracts import Batch, Decoding, PromptBank
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Rows, RunData
 from softcue.errors import TrainingError
 from softcue.evaluation.predictions import Predictions, predict_with
 from softcue.evaluation.scoring import Scoring
+from softcue.evaluation.texts import Generated, generate
 from softcue.formats.prompt_file import bank_to_bytes, load_bank
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import Parameters, Training
@@ -123,15 +124,15 @@ class PromptLearner(Learner):
         )
 
     def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
+        return predict_with(self._placed_lm, self.bank, _batches(data, rows, "score"), scorings)
+
+    def generate(self, data: PromptData, rows: Rows, decoding: Decoding) -> Generated:
+        return generate(self._placed_lm, self.bank, _batches(data, rows, "continue"), decoding)
+
+    @property
+    def _placed_lm(self) -> Backbone:
         # Training has moved the model to its device, but not every run trains in this process.
-        lm = self.lm.to(self.trainer.strategy.root_device)
-        what = rows if isinstance(rows, str) else "texts"
-        batches = track(
-            cast(Iterable[Batch], data.eval_dataloader(rows)),
-            description=f"score {what}",
-            disable=hidden(),
-        )
-        return predict_with(lm, self.bank, batches, scorings)
+        return self.lm.to(self.trainer.strategy.root_device)
 
     def restore(self, folder: RunFolder, training: Training) -> None:
         self._trained_bank, _ = load_bank(folder.prompt_path)
@@ -160,6 +161,12 @@ class PromptLearner(Learner):
             if isinstance(logger, WandbLogger):
                 # Lightning leaves it open until the process ends, but a sweep starts the next run in it.
                 logger.experiment.finish(exit_code=int(failed))
+
+
+def _batches(data: PromptData, rows: Rows, verb: str) -> Iterable[Batch]:
+    what = rows if isinstance(rows, str) else "texts"
+    loader = cast(Iterable[Batch], data.eval_dataloader(rows))
+    return track(loader, description=f"{verb} {what}", disable=hidden())
 
 
 def parameters_line(parameters: Parameters) -> str:

@@ -74,7 +74,10 @@ class Recorder:
             dtype=learner.dtype,
             engine=learner.engine,
             num_rows={str(part): count for part, count in data.num_rows.items()},
-            num_cut={str(part): count for part, count in data.num_cut.items()},
+            num_cut={
+                **{str(part): count for part, count in data.num_cut.items()},
+                **{f"{part}/target": count for part, count in data.num_cut_targets.items()},
+            },
         )
 
     def record_training(self, learner: Learner, fitted: Fitted) -> None:

@@ -12,11 +12,16 @@ from softcue.data.run_data import Part, Rows, RunData
 from softcue.evaluation.metrics import mean_metrics
 from softcue.evaluation.predictions import Predictions
 from softcue.evaluation.scoring import Scoring
+from softcue.evaluation.texts import Generated
+from softcue.runs.metrics import METRICS
 from softcue.runs.record import Calibration
 from softcue.runs.store import RunFolder
 from softcue.training.learner import Learner
 
 log = logging.getLogger(__name__)
+
+SHOWN = ("macro_f1", "accuracy", "exact_match", "rougeL", "perplexity")
+"""The first two of these that a part has are logged."""
 
 Predict = Callable[[Rows], list[Predictions]]
 """The predictions for rows under each scoring, before calibration: one pass of the model at most."""
@@ -52,6 +57,7 @@ def evaluate(
     calibrations = {**_calibrations(predicts, scorings, known), **known}
     metrics: dict[str, dict[str, float]] = {}
     for part in parts:
+        texts = {name: _texts(learner, task, part) for name, task in data.tasks.items()}
         for at, suffix in enumerate(scorings):
             by_task: dict[str, dict[str, float]] = {}
             for name, task in data.tasks.items():
@@ -59,15 +65,52 @@ def evaluate(
                 if calibration := calibrations.get(f"{name}{suffix}"):
                     rows = rows.calibrated(calibration)
                 file_name = f"{part}{suffix}" if len(predicts) == 1 else f"{part}{suffix}_{name}"
-                columns = rows.columns(task.task.classes, ids=task.ids(part), texts=task.texts(part))
-                folder.write_predictions(part=file_name, columns=columns)
+                result = _result(learner, task, part, rows, texts[name])
+                folder.write_predictions(part=file_name, columns=result.columns)
                 if part != "unlabelled":
-                    by_task[name] = rows.metrics(task.task.classes, learner.own_metrics)
+                    by_task[name] = result.metrics
                     _log(file_name, by_task[name])
             metrics |= _by_part(f"{part}{suffix}", by_task)
         if part in metrics:
             learner.log({f"{part}/{name}": value for name, value in metrics[part].items()})
     return Evaluation(metrics=metrics, calibrations=calibrations)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """The predictions of one task's rows as columns, and their metrics; none for unlabelled rows."""
+
+    columns: dict[str, list[object]]
+    metrics: dict[str, float]
+
+
+def _texts(learner: Learner, data: PromptData, part: Part) -> Generated | None:
+    """What the model writes after each row; None if it is not asked to, or there are no rows."""
+    if learner.decoding is None or not data.ids(part):
+        return None
+    return learner.generate(data, part, learner.decoding)
+
+
+def _result(
+    learner: Learner, data: PromptData, part: Part, rows: Predictions, texts: Generated | None
+) -> _Result:
+    metrics: dict[str, float] = {}
+    written = None if texts is None else list[object](texts.texts)
+    is_labelled = part != "unlabelled"
+    if is_labelled:
+        metrics = rows.metrics(data.task.classes, learner.own_metrics)
+    if data.has_texts:
+        references = data.references(part)
+        columns = rows.text_columns(references, ids=data.ids(part), texts=data.texts(part))
+        columns |= {} if written is None else {"predicted": written}
+        metrics |= texts.metrics(references) if texts and is_labelled else {}
+    else:
+        columns = rows.columns(data.task.classes, ids=data.ids(part), texts=data.texts(part))
+        columns |= {} if written is None else {"generated": written}
+        if texts and is_labelled:
+            labels = [data.task.classes[target] for target in data.targets(part)]
+            metrics |= texts.label_metrics(labels, data.task.verbalizer)
+    return _Result(columns=columns, metrics=metrics)
 
 
 def _predict(
@@ -100,4 +143,5 @@ def _by_part(part: str, by_task: Mapping[str, dict[str, float]]) -> dict[str, di
 
 
 def _log(rows: str, metrics: Mapping[str, float]) -> None:
-    log.info("%s: macro-F1 %.3f, accuracy %.3f", rows, metrics["macro_f1"], metrics["accuracy"])
+    named = [f"{METRICS[name].title} {metrics[name]:.3f}" for name in SHOWN if name in metrics]
+    log.info("%s: %s", rows, ", ".join(named[:2]))
