@@ -33,7 +33,22 @@ def _low_rank(method: Settings, num_virtual_tokens: int) -> None:
         )
 
 
+def _cartridge(method: Settings, num_virtual_tokens: int) -> None:
+    start, frozen = str(method["initialiser"]["_target_"]), method["num_frozen"]
+    if not start.endswith(".initialisers.Text"):
+        raise ConfigError(
+            f"prompt.initialiser is {start.rpartition('.')[2]}, and prompt=cartridge starts from a text: its "
+            "first token is the sink; set prompt/initialiser=text, or use prompt=prefix_tuning."
+        )
+    if frozen >= num_virtual_tokens:
+        raise ConfigError(
+            f"prompt.method.num_frozen is {frozen}, which leaves none of the {num_virtual_tokens} virtual "
+            "tokens of prompt.layout to train; set it to fewer."
+        )
+
+
 CHECKS: Mapping[str, Callable[[Settings, int], None]] = {
+    "softcue.prompts.cartridge.Cartridge": _cartridge,
     "softcue.prompts.low_rank.LowRankPrompt": _low_rank,
 }
 """By the class that `_target_` names."""

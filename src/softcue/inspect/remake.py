@@ -20,6 +20,7 @@ from softcue.data.sources import AirlineComplaints, Raft, Table, TweetTopic
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
 from softcue.errors import RunError
 from softcue.formats.plain import Node
+from softcue.prompts.cartridge import Cartridge
 from softcue.prompts.gated_prefix import GatedPrefix
 from softcue.prompts.initialisers import (
     ClassLabels,
@@ -41,6 +42,7 @@ from softcue.runs.store import RECORD
 from softcue.trained import TrainedPrompt
 
 METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
+    "softcue.prompts.cartridge.Cartridge": Cartridge,
     "softcue.prompts.gated_prefix.GatedPrefix": GatedPrefix,
     "softcue.prompts.low_rank.LowRankPrompt": LowRankPrompt,
     "softcue.prompts.multitask.MultitaskPrompt": MultitaskPrompt,

@@ -47,6 +47,7 @@ ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
 MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
     MULTITASK: "embeddings",
+    "softcue.prompts.cartridge.Cartridge": "keys and values",
     "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
     "softcue.prompts.low_rank.LowRankPrompt": "embeddings",
     "softcue.prompts.multitask.MultitaskTarget": "embeddings",
