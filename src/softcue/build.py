@@ -16,6 +16,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import default_cache
+from softcue.configs.combinations import expect_possible
 from softcue.data.assumed import READABLE, Assumed, assume
 from softcue.data.chat import Turn
 from softcue.data.labels import never_chosen
@@ -305,7 +306,7 @@ def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> 
 
 
 def validate(config: DictConfig, data: RunData) -> None:
-    """Refuse a method that the layout has no place for, and callbacks without rows to monitor.
+    """Refuse a method that the layout has no place for or no virtual tokens for, and callbacks without rows.
 
     This needs no model, so a sweep checks all jobs before it starts the first.
 
@@ -319,6 +320,8 @@ def validate(config: DictConfig, data: RunData) -> None:
         method = _make(config.prompt.method)
         in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
         _expect_place(config, data.template, in_layers=in_layers)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config.prompt.method, resolve=True))
+    expect_possible(plain, num_virtual_tokens=data.template.num_virtual_tokens)
     for callback in (config.get("callbacks") or {}).values():
         monitor = (callback or {}).get("monitor")
         if monitor is not None:

@@ -18,7 +18,8 @@ from tests.tiny import batch_of, score_targets, tiny_lm
 TASK = "{Tweet text} :"
 METHODS = options("prompt")
 # Settings without a default: paths of the finished prompts that some methods are made from.
-GIVEN: dict[str, list[str]] = {}
+# At zero gates a prefix itself has no gradient, as in the paper.
+GIVEN: dict[str, list[str]] = {"prefix_tuning_gated": ["prompt.method.gate=0.3"]}
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +95,16 @@ def test_the_initial_prompt_depends_on_the_seed_alone(lm: StreamLM, method: str)
 # Methods that start from a text do not depend on the seed.
 RANDOM = {
     method: ["prompt/initialiser=random_normal"]
-    for method in ("prompt_tuning", "prompt_tuning_suffix", "prefix_tuning", "multitask")
-} | {"multitask_target": ["prompt.method.start=fresh"]}
+    for method in (
+        *("prompt_tuning", "prompt_tuning_suffix", "prefix_tuning", "multitask"),
+        *("low_rank", "prefix_tuning_gated"),
+    )
+} | {
+    "multitask_target": ["prompt.method.start=fresh"],
+    "superposition": ["prompt.method.train_words=true"],
+    # Built without the check that refuses it: a sink is a text's.
+    "cartridge": ["prompt/initialiser=random_normal"],
+}
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from softcue.contracts import SoftPrompt
 from softcue.inspect.remake import INITIALISERS, METHODS, SOURCES, SPLITS
 from softcue.received.parts import BACKBONES, ENSEMBLE, FORMS, MULTITASK, SCORINGS, TASKS
 from tests.composing import options, train_config
@@ -49,4 +50,6 @@ def test_the_form_of_every_trained_method_is_known() -> None:
     assert METHODS.keys() == FORMS.keys()
     assert MULTITASK in FORMS
     for name, make in METHODS.items():
-        assert FORMS[name] == ("keys and values" if vars(make).get("in_layers") else "embeddings")
+        assert isinstance(make, type)
+        assert issubclass(make, SoftPrompt)
+        assert FORMS[name] == ("keys and values" if make.in_layers else "embeddings")

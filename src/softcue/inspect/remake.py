@@ -20,6 +20,8 @@ from softcue.data.sources import AirlineComplaints, AirlineSummaries, Raft, Tabl
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
 from softcue.errors import RunError
 from softcue.formats.plain import Node
+from softcue.prompts.cartridge import Cartridge
+from softcue.prompts.gated_prefix import GatedPrefix
 from softcue.prompts.initialisers import (
     ClassLabels,
     Initialiser,
@@ -28,15 +30,21 @@ from softcue.prompts.initialisers import (
     SampledVocabulary,
     Text,
 )
+from softcue.prompts.low_rank import LowRankPrompt
 from softcue.prompts.multitask import MultitaskPrompt, MultitaskTarget
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
+from softcue.prompts.residual import ResidualPrompt
 from softcue.prompts.saved_initialiser import Saved
+from softcue.prompts.superposition import SuperposedPrompt
 from softcue.runs.store import RECORD
 from softcue.trained import TrainedPrompt
 
 METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
+    "softcue.prompts.cartridge.Cartridge": Cartridge,
+    "softcue.prompts.gated_prefix.GatedPrefix": GatedPrefix,
+    "softcue.prompts.low_rank.LowRankPrompt": LowRankPrompt,
     "softcue.prompts.multitask.MultitaskPrompt": MultitaskPrompt,
     "softcue.prompts.multitask.MultitaskTarget": MultitaskTarget,
     "softcue.prompts.p_tuning.PTuningLSTM": PTuningLSTM,
@@ -44,6 +52,8 @@ METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.prefix_tuning.PrefixTuning": PrefixTuning,
     "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": ProjectedPrefixTuning,
     "softcue.prompts.prompt_tuning.PromptTuning": PromptTuning,
+    "softcue.prompts.residual.ResidualPrompt": ResidualPrompt,
+    "softcue.prompts.superposition.SuperposedPrompt": SuperposedPrompt,
 }
 INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
     "softcue.prompts.initialisers.ClassLabels": ClassLabels,

@@ -51,12 +51,17 @@ ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
 MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
     MULTITASK: "embeddings",
+    "softcue.prompts.cartridge.Cartridge": "keys and values",
+    "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
+    "softcue.prompts.low_rank.LowRankPrompt": "embeddings",
     "softcue.prompts.multitask.MultitaskTarget": "embeddings",
     "softcue.prompts.p_tuning.PTuningLSTM": "embeddings",
     "softcue.prompts.p_tuning.PTuningMLP": "embeddings",
     "softcue.prompts.prefix_tuning.PrefixTuning": "keys and values",
     "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": "keys and values",
     "softcue.prompts.prompt_tuning.PromptTuning": "embeddings",
+    "softcue.prompts.residual.ResidualPrompt": "embeddings",
+    "softcue.prompts.superposition.SuperposedPrompt": "embeddings",
 }
 """The form of the prompts of our own methods."""
 

@@ -1,0 +1,54 @@
+"""Settings of a method that each are in their range and cannot be together, refused before a model is loaded.
+
+As ranges do, they need no torch: a dry run of many jobs checks all at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from softcue.errors import ConfigError
+
+Settings = Mapping[str, Any]
+
+
+def expect_possible(method: Settings, *, num_virtual_tokens: int) -> None:
+    """Refuse what a method's own settings rule out; `method` is the resolved `prompt.method`.
+
+    Raises:
+        ConfigError: names the setting, its value and the way out.
+    """
+    check = CHECKS.get(str(method.get("_target_")))
+    if check is not None and num_virtual_tokens:
+        check(method, num_virtual_tokens)
+
+
+def _low_rank(method: Settings, num_virtual_tokens: int) -> None:
+    if method["rank"] > num_virtual_tokens:
+        raise ConfigError(
+            f"prompt.method.rank is {method['rank']}, more than the {num_virtual_tokens} virtual tokens of "
+            f"prompt.layout, so the product would save nothing; set it to {num_virtual_tokens} or less, or "
+            "use prompt=prompt_tuning."
+        )
+
+
+def _cartridge(method: Settings, num_virtual_tokens: int) -> None:
+    start, frozen = str(method["initialiser"]["_target_"]), method["num_frozen"]
+    if not start.endswith(".initialisers.Text"):
+        raise ConfigError(
+            f"prompt.initialiser is {start.rpartition('.')[2]}, and prompt=cartridge starts from a text: its "
+            "first token is the sink; set prompt/initialiser=text, or use prompt=prefix_tuning."
+        )
+    if frozen >= num_virtual_tokens:
+        raise ConfigError(
+            f"prompt.method.num_frozen is {frozen}, which leaves none of the {num_virtual_tokens} virtual "
+            "tokens of prompt.layout to train; set it to fewer."
+        )
+
+
+CHECKS: Mapping[str, Callable[[Settings, int], None]] = {
+    "softcue.prompts.cartridge.Cartridge": _cartridge,
+    "softcue.prompts.low_rank.LowRankPrompt": _low_rank,
+}
+"""By the class that `_target_` names."""
