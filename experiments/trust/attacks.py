@@ -53,7 +53,8 @@ class Tally:
 
 def tally(attack: str, tries: Iterator[Callable[[], object]]) -> Tally:
     """Make every try, and count how they end."""
-    began, ends, defects = time.perf_counter(), Counter[str](), []
+    began, ends = time.perf_counter(), Counter[str]()
+    defects: list[str] = []
     for one in tries:
         ends[end_of(one, defects)] += 1
     return _tally(attack, ends, defects, began)

@@ -60,7 +60,7 @@ def _by_load(runs: TinyRuns, root: Path, marks: Path, count: int, seed: int) -> 
         of_record = partial(attempts, record_of(folder), values, keys)
         total = len(METHODS) * sum(1 for _ in of_record(every=1, offset=0))
         for record in of_record(every=_every(count, total), offset=seed + number):
-            yield partial(_unharmed, marks, lambda folder=folder, record=record: load(send(folder, record)))
+            yield partial(_unharmed, marks, partial(_load, folder, record))
 
 
 def _by_commands(runs: TinyRuns, root: Path, marks: Path, count: int, seed: int) -> Tries:
@@ -70,7 +70,7 @@ def _by_commands(runs: TinyRuns, root: Path, marks: Path, count: int, seed: int)
         of_record = partial(attempts, record_of(folder), values, keys)
         total = len(METHODS) * sum(1 for _ in of_record(every=1, offset=0))
         for record in of_record(every=_every(count, total), offset=seed + number):
-            yield partial(_unharmed, marks, lambda folder=folder, record=record: _all(folder, record))
+            yield partial(_unharmed, marks, partial(_all, folder, record))
 
 
 def _interpolations(runs: TinyRuns, root: Path, marks: Path, count: int) -> Tries:
@@ -79,7 +79,11 @@ def _interpolations(runs: TinyRuns, root: Path, marks: Path, count: int) -> Trie
     of_record = partial(attempts, record_of(folder), values, [], offset=0)
     total = sum(1 for _ in of_record(every=1))
     for record in of_record(every=_every(count, total)):
-        yield partial(_unharmed, marks, lambda record=record: _all(folder, record))
+        yield partial(_unharmed, marks, partial(_all, folder, record))
+
+
+def _load(folder: Path, record: Any) -> object:
+    return load(send(folder, record))
 
 
 def _all(folder: Path, record: Any) -> str:
@@ -92,7 +96,7 @@ def _in_config(root: Path, marks: Path, seed: int) -> Tries:
     config = json.loads((adapter_in(folder) / CONFIG).read_text())
     values, keys = list(payloads(marks).values()), list(additions(marks).values())
     for changed in attempts(config, values, keys, every=1, offset=seed):
-        yield partial(_unharmed, marks, lambda changed=changed: _open(folder, changed))
+        yield partial(_unharmed, marks, partial(_open, folder, changed))
 
 
 def _open(folder: Path, config: Any) -> object:

@@ -67,7 +67,7 @@ def test_virtual_tokens_are_inside_the_users_turn(tokenizer: PreTrainedTokenizer
     ids = encoder_of(tokenizer, SUMMARIES, "[soft:2]{input}[soft:1]").encode_row({"tweet": "late"}).ids
     first, last = ids.index(-1), ids.index(-3)
     assert ids[first : first + 2] == [-1, -2]
-    assert tokenizer.decode(ids[:first]).endswith("<|im_start|>user\n")
+    assert str(tokenizer.decode(ids[:first])).endswith("<|im_start|>user\n")
     assert tokenizer.decode(ids[last + 1 :]) == "<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -78,7 +78,7 @@ def test_keys_and_values_stay_in_front_of_the_whole_row(tokenizer: PreTrainedTok
 
 
 def test_a_users_text_cannot_end_its_turn(tokenizer: PreTrainedTokenizerFast) -> None:
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    end = tokenizer.get_vocab()["<|im_end|>"]
     ids = encoder_of(tokenizer, SUMMARIES, "{input}").encode_row(FIELDS).ids
     assert ids.count(end) == conversation(tokenizer, "Tweet : x").count(end)
 

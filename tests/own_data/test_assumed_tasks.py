@@ -77,13 +77,13 @@ def test_all_columns_of_text_are_read_and_no_others() -> None:
             "sentiment": ["good", "bad"],
         }
     )
-    found = template_of(table, label_column="sentiment", id_column=None)
+    found = template_of(table, ["sentiment"], id_column=None)
     assert found == "Title : {title} Text : {text} Sentiment :"
 
 
 def test_short_texts_are_read_where_there_are_no_longer_ones() -> None:
     table = table_of({"word": ["yes!", "never"], "count": [1, 2], "label": ["good", "bad"]})
-    assert template_of(table, label_column="label", id_column=None) == "Word : {word} Label :"
+    assert template_of(table, ["label"], id_column=None) == "Word : {word} Label :"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_labels_that_are_no_classes_are_refused(mistake: str) -> None:
 
 def test_a_table_without_text_is_refused_with_a_template_to_give() -> None:
     with pytest.raises(DataError, match=r"no column of text beside 'label' .* data\.task\.template"):
-        template_of(table_of({"x": [1, 2], "label": ["a", "b"]}), label_column="label", id_column=None)
+        template_of(table_of({"x": [1, 2], "label": ["a", "b"]}), ["label"], id_column=None)
 
 
 def test_without_a_path_one_line_names_what_is_missing(quick: list[str]) -> None:

@@ -53,7 +53,7 @@ def predict_file(
     def mortal(batch: Sequence[dict[str, str]]) -> Sequence[Mapping[str, float]]:
         if next(chunks) == kill_after:
             raise KilledError
-        return list(scorer(batch))
+        return [row for row in scorer(batch) if not isinstance(row, str)]
 
     partial = PartialOutput(target)
     with ExitStack() as stack:

@@ -119,7 +119,7 @@ def test_the_best_of_trials_is_drawn_by_their_number_on_both_kinds_of_rows() -> 
         assert figure is not None
         shown, validation = figure.axes[0].lines
     assert shown.get_xydata() == pytest.approx(np.array([(1, 0.6), (2, 0.68), (3, 0.7)]))
-    assert list(validation.get_ydata()) == pytest.approx(found.validation)
+    assert np.asarray(validation.get_ydata()) == pytest.approx(found.validation)
 
 
 def test_a_plot_without_room_for_all_settings_says_how_many_there_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -12,7 +13,8 @@ import softcue
 from softcue.errors import ConfigError, RunError
 from softcue.report.python import Report
 from softcue.runs.record import RunRecord
-from softcue.tables.render import csv_text, html, terminal
+from softcue.tables.html import html
+from softcue.tables.render import csv_text, terminal
 from tests.report.reading import leave, shown
 
 MakeRun = Callable[..., RunRecord]
@@ -63,7 +65,7 @@ def test_two_runs_are_set_side_by_side(runs: Path) -> None:
         ({"where": {"method": "c"}}, "which no run fits"),
     ],
 )
-def test_a_mistake_names_what_there_is(runs: Path, settings: dict[str, object], message: str) -> None:
+def test_a_mistake_names_what_there_is(runs: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         softcue.compare(runs, **settings)
 

@@ -12,13 +12,13 @@ from markdown_it import MarkdownIt
 
 from softcue.errors import ConfigError
 from softcue.runs.metrics import Statistic
+from softcue.tables.html import html
 from softcue.tables.render import (
     RENDERERS,
     csv_text,
     escape_latex,
     escape_markdown,
     expect_format,
-    html,
     latex,
     markdown,
     terminal,

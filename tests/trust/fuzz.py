@@ -119,7 +119,10 @@ NAMES = st.lists(st.text(max_size=4) | st.integers() | st.booleans() | st.floats
 
 
 def _compose(_: Path, __: Runs) -> Use:
-    return lambda drawn: bool(compose(*drawn))
+    def use(drawn: tuple[str, str]) -> None:
+        compose(*drawn)
+
+    return use
 
 
 def _task(_: Path, __: Runs) -> Use:
@@ -229,7 +232,7 @@ def _assumed(folder: Path, _: Runs) -> Use:
         path.write_bytes("".join(json.dumps(row) + "\n" for row in objects).encode(errors="surrogatepass"))
         table = read_table(path)
         classes = classes_of(table, label_column="label")
-        template = template_of(table, label_column="label", id_column=None)
+        template = template_of(table, ["label"], id_column=None)
         words = {name: name for name in classes}
         task = Task(name="t", template=template, classes=tuple(classes), verbalizer=words, end_token=False)
         examples = pick_examples(table, task, id_column=None, label_column="label")

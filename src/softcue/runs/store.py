@@ -108,8 +108,9 @@ class RunFolder:
     def is_complete_with(self, asked: Iterable[str]) -> bool:
         """Whether the run is complete and has scored the parts that are asked for."""
         record = self.record()
-        complete = record is not None and record.status == "complete"
-        return complete and all(record.has_scored(part) for part in asked)
+        if record is None or record.status != "complete":
+            return False
+        return all(record.has_scored(part) for part in asked)
 
     def write_record(self, record: RunRecord) -> None:
         """Write the record, replacing an earlier one."""

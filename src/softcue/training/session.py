@@ -142,7 +142,8 @@ def add_parts(run: Run, learner: Learner, scoring: Scoring) -> None:
         learner.close(failed=False)
     times = replace(record.times, evaluate_s=record.times.evaluate_s + time.perf_counter() - began)
     settings = {**record.settings, **{f"predict_{part}": True for part in parts}}
-    metrics = {**record.metrics, **result.metrics}
+    scored = {part: dict[str, float | None](values) for part, values in result.metrics.items()}
+    metrics = {**record.metrics, **scored}
     run.folder.write_record(replace(record, metrics=metrics, settings=settings, times=times))
     log.info("%s is complete, with its %s rows", run.folder.path, " and ".join(parts))
 
