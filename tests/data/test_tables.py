@@ -110,9 +110,12 @@ def test_a_byte_of_another_encoding_is_named_with_line_offset_and_way_out(tmp_pa
     assert [row["id"] for row in values(path)] == ["1", "3"]
 
 
-def test_bytes_that_are_no_utf_16_are_an_error_of_the_file(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.csv", b"text\nhello\n")
-    with pytest.raises(DataError, match=r"t\.csv line 1 is not utf-16 \(.*\); name its encoding"):
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"text\nhello\n", 1), ("text\nhello\n".encode("utf-16") + b"\x97", 3)]
+)
+def test_bytes_that_are_no_utf_16_are_an_error_of_the_file(tmp_path: Path, content: bytes, line: int) -> None:
+    path = written(tmp_path / "t.csv", content)
+    with pytest.raises(DataError, match=rf"t\.csv line {line} is not utf-16 \(.*\); name its encoding"):
         read(path, encoding="utf-16")
 
 

@@ -90,6 +90,7 @@ def test_doubled_braces_and_other_brackets_are_words() -> None:
         ),
         ("{input}{input}", "{t} :", r"with 2 \{input\}"),
         ("{t}{input}", "{t} :", r"prompt\.layout uses column 't'; a layout knows only \{input\}"),
+        ("{input}", "", r"prompt\.layout leaves the row empty; name a column"),
         (
             "{input} ",
             "{t} :",

@@ -50,8 +50,7 @@ class Lines(Iterator[str]):
             try:
                 raw = line.encode(self.encoding)
             except UnicodeEncodeError as error:
-                raw = line.encode(self.encoding, "surrogateescape")
-                at = len(line[: error.start].encode(self.encoding, "surrogateescape"))
+                raw, at = self._bytes(line), len(self._bytes(line[: error.start]))
                 problem = problem or self._not_decoded(
                     f"byte 0x{raw[at]:02x} at offset {self.num_bytes + at}"
                 )
@@ -64,6 +63,14 @@ class Lines(Iterator[str]):
 
     def _read(self) -> str:
         return self._text.readline() if self._piece is None else self._text.read(self._piece)
+
+    def _bytes(self, text: str) -> bytes:
+        """The bytes that were decoded to this text, those that could not be included."""
+        try:
+            return text.encode(self.encoding, "surrogateescape")
+        except UnicodeEncodeError as error:  # of an encoding of several bytes a unit, such as utf-16
+            what = self._not_decoded("it ends within a character")
+            raise DataError(f"{self.name} line {self.num_lines + 1} {what}.") from error
 
     def _not_decoded(self, detail: object) -> str:
         return f"is not {self.encoding} ({detail}); name its encoding, as in encoding=cp1252 or utf-16"

@@ -94,7 +94,9 @@ def compose(layout: str, task_template: str) -> Template:
 
 
 def check_end(template: Template, *, key: str) -> None:
-    """Raise a TemplateError if the words before the label end in whitespace."""
+    """Raise a TemplateError if there is nothing before the label, or it ends in whitespace."""
+    if not template.segments:
+        raise TemplateError(f"{key} leaves the row empty; name a column of the table, as in {{text}}.")
     last = template.segments[-1]
     if isinstance(last, Words) and last.text != last.text.rstrip():
         raise TemplateError(
