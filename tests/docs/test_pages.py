@@ -19,6 +19,7 @@ from torch import nn
 from docs import options as options_page
 from docs.fill import BLOCK, PAGES, ROOT, filled
 from experiments.speed.table import markdown
+from experiments.trust import attacks
 from softcue.build import build_prompt
 from softcue.configs import CONFIG_PATH
 from softcue.configs.groups import GROUPS, options
@@ -47,6 +48,13 @@ def test_the_speed_tables_are_those_of_the_measurements() -> None:
     assert markdown(measurements) == (speed / "table.md").read_text(), (
         "run `python -m experiments.speed.table`"
     )
+
+
+def test_the_attack_table_is_that_of_its_results() -> None:
+    trust = ROOT / "experiments" / "trust"
+    results = json.loads((trust / "results.json").read_text())["attacks"]
+    tallies = [attacks.Tally(**{**one, "defects": tuple(one["defects"])}) for one in results]
+    assert attacks.markdown(tallies) == (trust / "table.md").read_text()
 
 
 def test_the_page_of_options_is_the_present_one() -> None:
