@@ -163,6 +163,16 @@ def test_the_first_screen_keeps_room_for_what_is_not_settled() -> None:
     assert [*first_claims(undecided).shown] == undecided
 
 
+def test_the_first_screen_is_about_methods_before_it_is_about_their_settings() -> None:
+    def ahead_of(key: str) -> Claim:
+        return Claim(text=key, metric="macro_f1", cells=("p-1", key), kind="ahead")
+
+    method_of = {f"{method}-{number}": method for method in "pqr" for number in range(1, 5)}
+    claims = [ahead_of(key) for key in ("p-2", "p-3", "p-4", "q-1", "q-2", "r-1", "r-2")]
+    shown = [claim.text for claim in first_claims(claims, method_of).shown]
+    assert shown == ["q-1", "r-1", "q-2", "r-2", "p-2", "p-3"]
+
+
 def test_the_page_says_which_plots_leave_settings_out_and_that_pairs_are_those_with_the_best() -> None:
     grid = [("p_tuning", {"prompt.learning_rate": str(rate)}) for rate in range(9)]
     task = replace(make_task(grid, seeds=1, rows=make_rows(12)), all_pairs=False)

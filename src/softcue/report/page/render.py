@@ -98,11 +98,21 @@ def page(comparison: Comparison) -> str:
     )
 
 
-def first_claims(claims: Sequence[Claim]) -> Claims:
-    """All claims if they are few; otherwise the first of who is ahead and the first that settle nothing."""
+def first_claims(claims: Sequence[Claim], method_of: Mapping[str, str] | None = None) -> Claims:
+    """All claims if they are few; otherwise the first of who is ahead and the first that settle nothing.
+
+    `method_of` has the method of each cell by its key: a method's settings among each other come last.
+    """
     if len(claims) <= MOST_CLAIMS:
         return Claims(shown=claims, more=())
-    ahead = [claim for claim in claims if claim.kind == "ahead"]
+    seen: dict[tuple[str, ...], int] = {}
+
+    def repeats(claim: Claim) -> tuple[bool, int]:
+        methods = tuple((method_of or {}).get(key, key) for key in claim.cells)
+        seen[methods] = seen.get(methods, -1) + 1
+        return len(set(methods)) < len(methods), seen[methods]
+
+    ahead = sorted((claim for claim in claims if claim.kind == "ahead"), key=repeats)
     others = [claim for claim in claims if claim.kind != "ahead"]
     shown = [*ahead[: MOST_CLAIMS - min(2, len(others))], *others[:2]]
     return Claims(shown=shown, more=[claim for claim in claims if claim not in shown])
@@ -162,7 +172,7 @@ def _task_view(comparison: Comparison, task: TaskComparison, number: int) -> Tas
         facts=_facts(comparison, task),
         forest=pictures[0],
         pictures=pictures[1:],
-        claims=first_claims(task.claims),
+        claims=first_claims(task.claims, {cell.key: cell.method for cell in task.cells}),
         cells=cells_grid(comparison, task),
         pairs=pairs_grid(comparison, task),
         all_pairs=task.all_pairs,
