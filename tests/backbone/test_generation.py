@@ -15,12 +15,14 @@ from transformers import DynamicCache, PreTrainedModel
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.engine import make_backbone
+from softcue.backbone.families import VERIFIED
 from softcue.contracts import Batch, Decoding, PromptBank
 from softcue.errors import BackboneError, ConfigError
 from tests.backbone.zoo import HIDDEN, tiny, typed_embedding
 from tests.tiny import batch_of, tiny_tokenizer
 
 FAMILIES = ("bloom", "llama", "gpt2", "qwen2", "gemma")
+OTHERS = sorted({*VERIFIED, "cohere", "granite", "phi", "starcoder2"} - {*FAMILIES})
 ENDS = [2, 17, 23, 40, 58]
 """End tokens, so many that rows end at different lengths."""
 GREEDY = Decoding(
@@ -162,6 +164,17 @@ def test_beams_after_a_prompts_keys_and_values_are_those_after_the_prompt(family
     bank = PromptBank(keys_TLHPK=keys[None], values_TLHPK=values[None])
     ours = lm.generate(bank, rows_of("prefix"), replace(GREEDY, num_beams=3))
     assert ours == theirs(family, "prefix", embeddings, num_beams=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", OTHERS)
+def test_every_family_of_the_stream_continues_as_its_own_forward_does(family: str) -> None:
+    bank, lm = PromptBank(embeddings_TPD=soft_prompts()), loaded(family, "auto")
+    assert lm.engine == "stream"
+    for layout, num_beams in (("prefix", 1), ("suffix", 3)):
+        decoding = replace(GREEDY, num_beams=num_beams)
+        plain = loaded(family, "plain").generate(bank, rows_of(layout), decoding)
+        assert lm.generate(bank, rows_of(layout), decoding) == plain
 
 
 @pytest.mark.parametrize("engine", ["stream", "plain"])

@@ -50,7 +50,7 @@ def predict_file(
     """Predict with the cheap scorer and count skipped rows; die in a chunk if `kill_after` is given."""
     chunks = itertools.count()
 
-    def mortal(batch: Sequence[dict[str, str]]) -> Sequence[Mapping[str, float]]:
+    def mortal(batch: Sequence[dict[str, str]]) -> Sequence[Mapping[str, float] | str]:
         if next(chunks) == kill_after:
             raise KilledError
         return [row for row in scorer(batch) if not isinstance(row, str)]

@@ -224,3 +224,14 @@ def test_the_plan_names_every_run(sweep: Sweep, tmp_path: Path) -> None:
     plan = json.loads((tmp_path / "runs" / "sweep.json").read_text())
     assert [job["label"] for job in plan["jobs"]] == ["seed=0", "seed=1"]
     assert {run for job in plan["jobs"] for run in job["runs"]} == set(written(tmp_path / "runs"))
+
+
+def test_the_table_of_a_sweep_over_texts_has_their_metric(
+    sweep: Sweep, tiny: list[str], tmp_path: Path
+) -> None:
+    code, printed = sweep(*tiny, "data=airline_summaries", f"paths.runs={tmp_path / 'runs'}", "seed=0,1")
+    assert code == 0
+    scores = [record.metric("test", "rougeL") for record in list_records(tmp_path / "runs").records]
+    assert "ROUGE-L" in printed
+    assert "macro-F1" not in printed
+    assert all(f"{score:.3f}" in printed for score in scores)

@@ -8,25 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from softcue.runs.metrics import METRICS
+from softcue.runs.metrics import METRICS, Metric
 from softcue.sweep.state import JobState
 from softcue.tables.render import terminal
 from softcue.tables.table import Column, Table, duration, number
 
 FULL_TABLE = 60
 """Up to so many jobs, a table shows all; of more, only as many that are not complete."""
-METRIC = METRICS["macro_f1"]
+SHOWN = (METRICS["macro_f1"], METRICS["rougeL"])
+"""The metric of jobs on classes, and that of jobs on texts."""
 
 Numbered = tuple[int, JobState]
-
-COLUMNS: tuple[Column[Numbered], ...] = (
-    number("#", lambda row: row[0]),
-    Column("job", lambda row: row[1].label),
-    Column("run", lambda row: _runs(row[1])),
-    Column("state", lambda row: _state(row[1])),
-    number(METRIC.title, lambda row: _scores(row[1])),
-    number("time", lambda row: _seconds(row[1]), duration),
-)
 
 
 def jobs_table(jobs: Sequence[JobState], *, root: Path) -> Table[Numbered]:
@@ -36,7 +28,19 @@ def jobs_table(jobs: Sequence[JobState], *, root: Path) -> Table[Numbered]:
         rows = [row for row in rows if row[1].state != "complete"][:FULL_TABLE]
     hidden = len(jobs) - len(rows)
     caption = f"{hidden} more jobs are not shown" if hidden else ""
-    return Table(title=f"{len(jobs)} jobs · {root}", columns=COLUMNS, rows=rows, caption=caption)
+    return Table(title=f"{len(jobs)} jobs · {root}", columns=_columns(jobs), rows=rows, caption=caption)
+
+
+def _columns(jobs: Sequence[JobState]) -> list[Column[Numbered]]:
+    metric = next((one for one in SHOWN if any(_scores(job, one) for job in jobs)), SHOWN[0])
+    return [
+        number("#", lambda row: row[0]),
+        Column("job", lambda row: row[1].label),
+        Column("run", lambda row: _runs(row[1])),
+        Column("state", lambda row: _state(row[1])),
+        number(metric.title, lambda row: _scores(row[1], metric)),
+        number("time", lambda row: _seconds(row[1]), duration),
+    ]
 
 
 def print_table(table: Table[Any]) -> None:
@@ -53,9 +57,9 @@ def _state(job: JobState) -> str:
     return f"{job.state}: {job.error}" if job.error else job.state
 
 
-def _scores(job: JobState) -> str | None:
-    values = [record.metric("test", METRIC.name) for record in job.records]
-    return " ".join(METRIC.text(value) for value in values if value is not None) or None
+def _scores(job: JobState, metric: Metric) -> str | None:
+    values = [record.metric("test", metric.name) for record in job.records]
+    return " ".join(metric.text(value) for value in values if value is not None) or None
 
 
 def _seconds(job: JobState) -> float | None:
