@@ -18,7 +18,7 @@ from softcue.configs.compose import Composer, config_loader
 from softcue.data.frames import Frame, arrow_table, keep, loaded_table
 from softcue.data.pool import make_pool, pick_examples
 from softcue.data.tables import FORMATS, LoadedTable, read_table
-from softcue.data.task import REFERENCES
+from softcue.data.task import REFERENCES, TextTask
 from softcue.errors import ConfigError
 from softcue.execute import train as train_runs
 from softcue.export.adapter import hub_files
@@ -58,7 +58,9 @@ class TrainedPrompt(trained.TrainedPrompt):
         firsts, targets = [texts[0] for texts in references], [0] * len(rows)
         found = self.predictions(rows, targets=targets, batch_size=batch_size, texts=firsts).metrics(())
         if self.parts.decoding is not None:
-            found |= self.generated(rows, batch_size, self.decoding).metrics(references)
+            assert isinstance(self.task, TextTask)
+            written = self.generated(rows, batch_size, self.decoding)
+            found |= written.metrics(references, answer_after=self.task.target.answer_after)
         return found
 
     def push_to_hub(

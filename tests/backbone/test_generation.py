@@ -21,8 +21,9 @@ from softcue.errors import BackboneError, ConfigError
 from tests.backbone.zoo import HIDDEN, tiny, typed_embedding
 from tests.tiny import batch_of, tiny_tokenizer
 
-FAMILIES = ("bloom", "llama", "gpt2", "qwen2", "gemma")
-OTHERS = sorted({*VERIFIED, "cohere", "granite", "phi", "starcoder2"} - {*FAMILIES})
+QUICK = ("bloom", "llama", "gpt2")
+FAMILIES = [*QUICK, *(pytest.param(family, marks=pytest.mark.slow) for family in ("qwen2", "gemma"))]
+OTHERS = sorted({*VERIFIED, "cohere", "granite", "phi", "starcoder2"} - {*QUICK, "qwen2"})
 ENDS = [2, 17, 23, 40, 58]
 """End tokens, so many that rows end at different lengths."""
 GREEDY = Decoding(

@@ -159,6 +159,7 @@ def test_a_template_is_assumed_from_the_columns_that_are_no_target(articles: Tab
         ),
         ({"column": []}, r"data\.task\.target is .*give the column of the texts"),
         ({"columns": "summary"}, r"data\.task\.target is .*give the column of the texts"),
+        ({"column": "summary", "answer_after": ""}, r"data\.task\.target is .*answer_after if the texts"),
     ],
 )
 def test_targets_that_are_none_are_refused(target: Any, message: str) -> None:

@@ -46,6 +46,13 @@ def test_bleu_is_that_of_the_corpus_with_a_penalty_for_short_texts() -> None:
     assert found["bleu"] == pytest.approx(2.718281828 ** (1 - 6 / 5))
 
 
+def test_an_answer_is_what_follows_the_last_mark() -> None:
+    texts = generated("so 2 #### 1,002", "#### 3 or #### 4", "5", "#### 6.")
+    found = texts.metrics([["#### 1002"], ["#### 3", "#### 4"], ["#### 5"], ["#### 6"]], answer_after="####")
+    assert found["answer_match"] == 0.5
+    assert "answer_match" not in texts.metrics([["a"]] * 4)
+
+
 def test_an_empty_text_has_no_score() -> None:
     found = generated("", ended=[False]).metrics([["a late plane"]])
     assert found.pop("unfinished") == 1.0
@@ -61,7 +68,7 @@ def test_a_generated_label_counts_if_it_is_the_words_of_its_class() -> None:
 
 
 def test_every_metric_is_declared_under_what_it_needs() -> None:
-    texts = generated("a").metrics([["a"]])
+    texts = generated("a").metrics([["a"]], answer_after="#")
     labels = generated("a").label_metrics(["x"], {"x": "a"})
     declared: dict[str, set[str]] = {}
     for metric in METRICS.values():

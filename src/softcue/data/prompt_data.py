@@ -124,6 +124,11 @@ class PromptData(RunData):
         assert self._encoder is not None, "encode() comes first"
         return self._encoder
 
+    @property
+    def answer_after(self) -> str | None:
+        """The mark of an answer in the texts that follow the rows."""
+        return self.task.target.answer_after if isinstance(self.task, TextTask) else None
+
     def texts(self, rows: Rows) -> list[str]:
         """Each row's plain text: its columns, joined by line breaks."""
         if not isinstance(rows, str):

@@ -99,10 +99,12 @@ class TextTarget:
     """Where the texts are that follow the rows.
 
     `column` is a column of the table, or several. Each holds a text or a list of texts. All are a row's
-    references; the first one is trained on.
+    references; the first one is trained on. What follows `answer_after` in a text is its answer, as "####" in
+    GSM8K, and is scored by itself too.
     """
 
     column: str | tuple[str, ...]
+    answer_after: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -138,12 +140,15 @@ class TextTask(Task):
 
 
 def _text_target(settings: object) -> TextTarget:
-    column = settings.get("column") if isinstance(settings, Mapping) and set(settings) == {"column"} else None
-    if isinstance(column, str):
-        return TextTarget(column=column)
-    if isinstance(column, Sequence) and column and all(isinstance(name, str) for name in column):
-        return TextTarget(column=tuple(column))
+    given = dict(settings) if isinstance(settings, Mapping) else {}
+    column, answer_after = given.pop("column", None), given.pop("answer_after", None)
+    names = [column] if isinstance(column, str) else column
+    is_named = isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names)
+    if is_named and not given and (answer_after is None or (answer_after and isinstance(answer_after, str))):
+        return TextTarget(
+            column=column if isinstance(column, str) else tuple(names), answer_after=answer_after
+        )
     raise ConfigError(
         f"data.task.target is {settings!r}; give the column of the texts, as in {{column: summary}}, or "
-        "several in a list."
+        "several in a list, and answer_after if the texts have an answer after such a mark."
     )

@@ -26,12 +26,15 @@ class Generated:
         """The share of texts that `max_new_tokens` cut."""
         return self.ended.count(False) / len(self.ended)
 
-    def metrics(self, references: Sequence[Sequence[str]]) -> dict[str, float]:
+    def metrics(
+        self, references: Sequence[Sequence[str]], *, answer_after: str | None = None
+    ) -> dict[str, float]:
         """The metrics of texts in `softcue.runs.metrics`; each row has one reference or more.
 
         `exact_match` and `token_f1` compare as SQuAD does (Rajpurkar et al. 2016): without case, punctuation
         and articles, with the nearest reference. `bleu` is sacreBLEU's of the corpus (Post 2018), `chrf`
         chrF of characters up to 6 (Popović 2015), and the ROUGE are F1 against the best reference (Lin 2004).
+        `answer_match`, with `answer_after`, compares the answers alone (Cobbe et al. 2021).
         """
         answers = SQuAD()
         answers.update(
@@ -44,7 +47,7 @@ class Generated:
         of_answers = {name: float(value) / 100 for name, value in answers.compute().items()}
         targets = [list(own) for own in references]
         rouge = ROUGEScore(rouge_keys=ROUGE_KEYS, accumulate="best")(list(self.texts), targets)
-        return {
+        found = {
             "exact_match": of_answers["exact_match"],
             "token_f1": of_answers["f1"],
             "bleu": float(SacreBLEUScore()(self.texts, targets)),
@@ -52,6 +55,19 @@ class Generated:
             "chrf": float(CHRFScore(n_word_order=0)(list(self.texts), targets)),
             "unfinished": self.unfinished,
         }
+        return (
+            found
+            if answer_after is None
+            else {**found, "answer_match": self._answers(references, answer_after)}
+        )
+
+    def _answers(self, references: Sequence[Sequence[str]], mark: str) -> float:
+        """The share of texts whose answer is that of a reference; a text without an answer is wrong."""
+        right = [
+            (answer := answer_of(text, mark)) is not None and answer in {answer_of(one, mark) for one in own}
+            for text, own in zip(self.texts, references, strict=True)
+        ]
+        return sum(right) / len(right)
 
     def label_metrics(self, labels: Sequence[str], words: Mapping[str, str]) -> dict[str, float]:
         """How often the text is the words of the row's class, and how often those of no class."""
@@ -73,6 +89,12 @@ def generate(lm: Backbone, bank: PromptBank, batches: Iterable[Batch], decoding:
             found[row] = before_stop(text, decoding.stop).strip(), is_whole
     in_order = [found[row] for row in sorted(found)]
     return Generated(texts=tuple(text for text, _ in in_order), ended=tuple(ended for _, ended in in_order))
+
+
+def answer_of(text: str, mark: str) -> str | None:
+    """What follows the last mark in a text, without spaces and the commas of numbers; None without one."""
+    _, found, answer = text.rpartition(mark)
+    return answer.strip().replace(",", "") if found else None
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:

@@ -65,6 +65,7 @@ METRICS = {
         Metric(name="rouge2", title="ROUGE-2", higher_is_better=True, needs="generated texts"),
         Metric(name="rougeL", title="ROUGE-L", higher_is_better=True, needs="generated texts"),
         Metric(name="chrf", title="chrF", higher_is_better=True, needs="generated texts"),
+        Metric(name="answer_match", title="answer match", higher_is_better=True, needs="generated texts"),
         Metric(name="unfinished", title="unfinished", higher_is_better=False, needs="generated texts"),
         Metric(name="label_match", title="label match", higher_is_better=True, needs="generated labels"),
         Metric(name="no_class", title="no class", higher_is_better=False, needs="generated labels"),

@@ -20,7 +20,7 @@ from softcue.training.learner import Learner
 
 log = logging.getLogger(__name__)
 
-SHOWN = ("macro_f1", "accuracy", "exact_match", "rougeL", "perplexity")
+SHOWN = ("macro_f1", "accuracy", "answer_match", "exact_match", "rougeL", "perplexity")
 """The first two of these that a part has are logged."""
 
 Predict = Callable[[Rows], list[Predictions]]
@@ -103,7 +103,8 @@ def _result(
         references = data.references(part)
         columns = rows.text_columns(references, ids=data.ids(part), texts=data.texts(part))
         columns |= {} if written is None else {"predicted": written}
-        metrics |= texts.metrics(references) if texts and is_labelled else {}
+        if texts and is_labelled:
+            metrics |= texts.metrics(references, answer_after=data.answer_after)
     else:
         columns = rows.columns(data.task.classes, ids=data.ids(part), texts=data.texts(part))
         columns |= {} if written is None else {"generated": written}
