@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -186,8 +187,11 @@ def expect_module(arguments: tuple[str, ...]) -> None:
     assert found.origin is not None
     source = Path(found.origin).read_text()
     assert '__name__ == "__main__"' in source, module
+    options = [part for part in parts if part.startswith("--")]
+    values = {after for part, after in pairwise(parts) if part in options}
     for part in parts:
-        assert f'"{part}":' in source, f"{module} has no part {part}"
+        known = f'"{part}"' if part in options else f'"{part}":'
+        assert part in values or known in source, f"{module} has no part {part}"
 
 
 def expect_virtual_environment(arguments: tuple[str, ...]) -> None:
