@@ -26,7 +26,7 @@ def markdown(results: list[Result]) -> str:
             "A training step: 16 tweets as long as RAFT's, 20 virtual tokens; PEFT in float32.",
             "In brackets, the peak of memory above the loaded model.\n",
             _training_table(training),
-            "Suffix prompts, evaluation and the plain engine, on the same 16 rows.\n",
+            "Suffix prompts, evaluation, generation and the plain engine, on the same 16 rows.\n",
             _compared_table(compared),
             "How much of a float32 step its matrix products alone would take at a product's rate,",
             "and where the step's processor time goes, in percent.\n",
