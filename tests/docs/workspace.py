@@ -20,7 +20,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from docs.fill import ROOT
-from softcue.data.pool import Pool
+from softcue.data.pool import Pool, load_once
 from softcue.data.sources import AirlineComplaints, AirlineSummaries, TweetTopic
 from softcue.data.task import Task
 from tests.docs.commands import Call
@@ -93,7 +93,10 @@ def fewer_tweets() -> Iterator[None]:
                 return pools[key]
 
             patch.setattr(source, "load", kept)
+        load_once.cache_clear()
         yield
+    # Later tests of this process read all rows again.
+    load_once.cache_clear()
 
 
 def make_workspace(folder: Path, *, backbone: Path, cache: Path) -> None:

@@ -67,11 +67,12 @@ def load_pool(source: Source, task: Task) -> Pool:
     if not isinstance(source, FileSource):
         return source.load(task)
     contents = [content_digest(path, cache=None) for path in source.files()]
-    return _load(_Reading(key=f"{source} {task} {contents}", source=source, task=task))
+    return load_once(_Reading(key=f"{source} {task} {contents}", source=source, task=task))
 
 
 @lru_cache(maxsize=8)
-def _load(reading: _Reading) -> Pool:
+def load_once(reading: _Reading) -> Pool:
+    """Read; equal readings, by key, share their rows."""
     return reading.source.load(reading.task)
 
 
