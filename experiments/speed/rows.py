@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from softcue.backbone.embedded import dequantised, embedded_gguf
@@ -38,8 +39,9 @@ def workload() -> Workload:
         verbalizer=CLASSES,
         end_token=False,
     )
-    table = AirlineComplaints(min_confidence=0.6).load(task).labelled.shuffle(seed=0).select(range(200))
-    encoded = [(tokenizer.encode(f"Tweet text : {row['Tweet text']} Label :"), row["label"]) for row in table]
+    tweets = AirlineComplaints(min_confidence=0.6).load(task).labelled
+    drawn = datasets.Dataset.from_list(list(tweets.rows())).shuffle(seed=0).select(range(200))
+    encoded = [(tokenizer.encode(f"Tweet text : {row['Tweet text']} Label :"), row["label"]) for row in drawn]
     fitting = [(ids, label) for ids, label in encoded if len(ids) in RAFT_LENGTHS][:NUM_ROWS]
     choices = {name: tuple(tokenizer.encode(f" {name}")) for name in CLASSES}
     return Workload(

@@ -47,7 +47,7 @@ class TrainedPrompt(trained.TrainedPrompt):
         picked = pick_examples(table, self.task, id_column=None, label_column=column)
         labelled = [example for example in picked if example.is_labelled]
         pool = make_pool(self.task, labelled=labelled, held_out=None, unlabelled=[], where=table.name)
-        rows: list[dict[str, str]] = pool.labelled.to_list()
+        rows = list(pool.labelled.rows())
         if self.writes_texts:
             return self._evaluate_texts(rows, batch_size=batch_size)
         targets = [self.task.classes.index(row["label"]) for row in rows]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from softcue.data.columns import Columns
 from softcue.data.encode import Encoder
 from softcue.data.pool import Pool
 from softcue.data.task import Task
@@ -280,6 +280,6 @@ def test_rows_are_encoded_where_the_cache_cannot_be_written(
 def test_an_empty_table_encodes_to_no_rows(
     tmp_path: Path, task: Task, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    empty = datasets.Dataset.from_dict({"id": [], "Tweet text": []})
+    empty = Columns(by_name={"id": [], "Tweet text": []})
     for cache_dir in (None, str(tmp_path)):
         assert _encoder(task, tokenizer).encode_dataset(empty, cache_dir=cache_dir, part="test") == []

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import Literal, cast
 
-import datasets
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -14,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from softcue.contracts import Batch
 from softcue.data.collate import Collator, Example
+from softcue.data.columns import Columns
 from softcue.data.pool import Pool
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Batching, Order
@@ -56,7 +56,8 @@ def _data(
 
 
 def _with_unlabelled(tweets: Pool) -> Pool:
-    unlabelled = tweets.labelled.select(range(5)).remove_columns("label")
+    few = tweets.labelled.select(range(5))
+    unlabelled = Columns(by_name={name: few[name] for name in ("id", "Tweet text")})
     labelled = tweets.labelled.select(range(5, 500))
     return Pool(labelled=labelled, held_out=None, unlabelled=unlabelled, fingerprint="0")
 
@@ -104,9 +105,7 @@ def test_batches_without_padding_are_not_padded(
 
 def test_a_batch_of_cut_rows_keeps_every_label_cue(task: Task, tokenizer: PreTrainedTokenizerFast) -> None:
     texts = ["Late again and again. " * 500] * 8
-    rows = datasets.Dataset.from_dict(
-        {"id": list("abcdefgh"), "Tweet text": texts, "label": list(task.classes) * 4}
-    )
+    rows = Columns(by_name={"id": list("abcdefgh"), "Tweet text": texts, "label": list(task.classes) * 4})
     pool = Pool(labelled=rows, held_out=None, unlabelled=rows.select([]), fingerprint="0")
     data = _data(pool, task, split=AllLabelled(num_validation=0, seed=0))
     data.encode(tokenizer, 2048, padded=True)

@@ -67,7 +67,7 @@ def test_no_tweet_is_a_retweet(tweets: Pool) -> None:
 
 def test_tweets_are_of_both_classes_and_ids_are_lines_of_the_file(tweets: Pool) -> None:
     lines = tweets_file().read_bytes().decode("latin-1").split("\r\n")
-    last = tweets.labelled[-1]
+    last = tweets.labelled.row(len(tweets.labelled) - 1)
     assert last["Tweet text"] in lines[int(last["id"]) - 1]
     assert min(Counter(tweets.labelled["label"]).values()) > 4000
 
@@ -106,12 +106,12 @@ def test_a_changed_label_changes_the_fingerprint(tmp_path: Path, task: Task) -> 
 @pytest.mark.parametrize("suffix", [".csv", ".CSV", ".tsv", ".jsonl", ".json", ".parquet"])
 def test_a_table_reads_the_same_from_every_kind_of_file(tmp_path: Path, task: Task, suffix: str) -> None:
     pool = _table(_write(tmp_path / f"rows{suffix}", _ROWS)).load(task)
-    assert pool.labelled[:] == {
+    assert pool.labelled.by_name == {
         "id": ["7", "8"],
         "Tweet text": ["The kettle leaks.\nAgain.", 'A "fine" day, NA'],
         "label": ["complaint", "no complaint"],
     }
-    assert pool.unlabelled[:] == {"id": ["9"], "Tweet text": ["Where is my parcel?"]}
+    assert pool.unlabelled.by_name == {"id": ["9"], "Tweet text": ["Where is my parcel?"]}
 
 
 def test_other_files_are_held_out_or_unlabelled(tmp_path: Path, task: Task) -> None:
@@ -120,13 +120,13 @@ def test_other_files_are_held_out_or_unlabelled(tmp_path: Path, task: Task) -> N
     plain = _write(tmp_path / "c.jsonl", [{"Tweet text": "Hm.", "ID": "30"}])
     pool = replace(_table(path), test_path=str(test), unlabelled_path=str(plain)).load(task)
     assert pool.held_out is not None
-    assert pool.held_out["id"][:] == ["20"]
-    assert pool.unlabelled["id"][:] == ["9", "30"]
+    assert pool.held_out["id"] == ["20"]
+    assert pool.unlabelled["id"] == ["9", "30"]
 
 
 def test_without_an_id_column_ids_are_row_numbers(tmp_path: Path, task: Task) -> None:
     pool = replace(_table(_write(tmp_path / "a.csv", _ROWS)), id_column=None).load(task)
-    assert pool.labelled["id"][:] == ["a.csv:1", "a.csv:2"]
+    assert pool.labelled["id"] == ["a.csv:1", "a.csv:2"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_labels_of_any_scalar_type_are_classes_as_yaml_has_them(
     classes = OmegaConf.create(f"classes: {yaml}").classes
     own = replace(task, classes=classes, verbalizer={name: f"word {at}" for at, name in enumerate(classes)})
     pool = _table(path).load(own)
-    assert pool.labelled["label"][:] == expected
+    assert pool.labelled["label"] == expected
     assert own.classes == tuple(expected)
 
 
@@ -225,7 +225,7 @@ def test_a_table_of_another_encoding_and_separator_is_read_as_told(tmp_path: Pat
     with pytest.raises(DataError, match=r"a\.csv line 2 is not utf-8 \(byte 0xf9 at offset 24\)"):
         replace(_table(path), separator="|").load(task)
     pool = replace(_table(path), separator="|", encoding="cp1252").load(task)
-    assert pool.labelled["Tweet text"][:] == ["Où; est, mon colis ?"]
+    assert pool.labelled["Tweet text"] == ["Où; est, mon colis ?"]
 
 
 def test_raft_reads_a_folder_with_articles_over_many_lines(tmp_path: Path, task: Task) -> None:
@@ -241,7 +241,7 @@ def test_raft_reads_a_folder_with_articles_over_many_lines(tmp_path: Path, task:
     pool = Raft(subset="one_stop_english", folder=str(tmp_path)).load(task)
     assert pool.labelled["Article"][0] == 'First line,\n"second" line.'
     assert pool.held_out is None
-    assert pool.unlabelled["id"][:] == ["2"]
+    assert pool.unlabelled["id"] == ["2"]
 
 
 def test_an_unknown_subset_is_answered_with_all_eleven() -> None:

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import replace
 from typing import cast
 
-import datasets
 import pytest
 
+from softcue.data.columns import Columns
 from softcue.data.pool import Pool
 from softcue.data.splits import AllLabelled, Balance, FewShot, FewShotFolds, KFold, Splitter, stratified_order
 from softcue.data.tweets import normalise_tweet
@@ -19,19 +19,19 @@ _FEW = FewShot(num_train=50, num_validation=20, num_test=200, balance="natural",
 
 
 def _pool(labels: str, *, held_out: str = "") -> Pool:
-    def rows(letters: str, prefix: str) -> datasets.Dataset:
+    def rows(letters: str, prefix: str) -> Columns:
         ids = [f"{prefix}{at}" for at in range(len(letters))]
-        return datasets.Dataset.from_dict({"id": ids, "text": ids, "label": list(letters)})
+        return Columns(by_name={"id": ids, "text": ids, "label": list(letters)})
 
     return Pool(
         labelled=rows(labels, "l"),
         held_out=rows(held_out, "h") if held_out else None,
-        unlabelled=rows("", "u").remove_columns("label"),
+        unlabelled=Columns(by_name={"id": [], "text": []}),
         fingerprint="0",
     )
 
 
-def _ids(part: datasets.Dataset) -> list[str]:
+def _ids(part: Columns) -> list[str]:
     return list(part["id"])
 
 

@@ -74,7 +74,7 @@ def test_all_texts_of_the_named_columns_are_references(articles: Table) -> None:
         ["Late planes"],
         ["All well", "Fine"],
     ]
-    assert pool.unlabelled["id"][:] == ["c"]
+    assert pool.unlabelled["id"] == ["c"]
 
 
 def test_the_first_reference_and_the_end_token_follow_a_row(
@@ -133,7 +133,7 @@ def test_tweets_are_summed_up_by_verdict_and_airline() -> None:
     pool = AirlineSummaries(min_confidence=0.6).load(task)
     by_airline = {"@united": "to United", "@jetblue": "to JetBlue", "@southwestair": "to Southwest"}
     checked = 0
-    for text, references in zip(pool.labelled["Tweet text"][:], pool.labelled["references"][:], strict=True):
+    for text, references in zip(pool.labelled["Tweet text"], pool.labelled["references"], strict=True):
         (summary,) = json.loads(references)
         handles = [handle for handle in by_airline if handle in text.casefold()]
         if len(handles) == 1 and text.casefold().startswith(handles[0]):

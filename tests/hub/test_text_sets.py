@@ -66,7 +66,7 @@ def test_a_text_set_is_read_as_the_hub_holds_it(hub: Hub, tmp_path: Path, option
     )
     assert isinstance(data, PromptData)
     data.load()
-    found = [json.loads(texts) for texts in data.parts.test["references"][:]]
+    found = [json.loads(texts) for texts in data.parts.test["references"]]
     texts = {"e2e_nlg": ("target", "references"), "gsm8k": ("answer",), "xsum": ("summary",)}[option]
     expected = [
         [one for name in texts for one in ([row[name]] if isinstance(row[name], str) else list(row[name]))]  # type: ignore[call-overload]

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from hypothesis import strategies as st
 from safetensors.torch import save
 
 from softcue.configs.ranges import RANGES, expect_in_range
 from softcue.data.assumed import classes_of, template_of
+from softcue.data.columns import Columns
 from softcue.data.encoded import EncodedRow, read_encoded, write_encoded
 from softcue.data.pool import Pool, make_pool, pick_examples
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
@@ -161,9 +161,9 @@ SPLITS: st.SearchStrategy[Splitter] = (
 
 
 def _split(_: Path, __: Runs) -> Use:
-    def rows(labels: str, prefix: str) -> datasets.Dataset:
+    def rows(labels: str, prefix: str) -> Columns:
         ids = [f"{prefix}{at}" for at in range(len(labels))]
-        return datasets.Dataset.from_dict({"id": ids, "label": list(labels)})
+        return Columns(by_name={"id": ids, "label": list(labels)})
 
     def use(drawn: tuple[Splitter, str, str | None]) -> None:
         splitter, labels, held_out = drawn

@@ -7,16 +7,15 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import datasets
-
 from softcue.data.chat import Turn
+from softcue.data.columns import Columns
 from softcue.data.encoded import EncodedRow, read_encoded, write_encoded
 from softcue.data.labels import TargetEncoder, label_choices
-from softcue.data.pool import dataset_digest
 from softcue.data.task import Task, TextTask
 from softcue.data.template import Column, Soft, Template, TemplateSegment, Words
 from softcue.errors import ConfigError, DataError
@@ -139,15 +138,19 @@ class Encoder:
                 kinds += self._passage_kinds(span, fitted)
         return kinds
 
-    def encode_dataset(self, rows: datasets.Dataset, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
+    def encode_dataset(self, rows: Columns, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
         """All rows; read from the cache under `cache_dir` if the same rows were encoded this way before."""
+        if not len(rows):
+            return []
         fingerprint = self._fingerprint(rows)
         cache = None if cache_dir is None else Path(cache_dir) / "encoded" / f"{fingerprint}.rows"
         if cache is not None and (known := read_encoded(cache)) is not None:
             return known
-        mapped = rows.map(
+        import datasets  # takes a second, which a dry run need not wait
+
+        mapped = datasets.Dataset.from_dict(dict(rows.by_name)).map(
             self._encode_columns,
-            remove_columns=rows.column_names,
+            remove_columns=list(rows.by_name),
             keep_in_memory=True,
             new_fingerprint=fingerprint,
             desc=f"encoding {part} rows",
@@ -232,15 +235,21 @@ class Encoder:
                 f"label {self._limit} fit. Raise data.max_length or shorten the template."
             )
 
-    def _fingerprint(self, rows: datasets.Dataset) -> str:
+    def _fingerprint(self, rows: Columns) -> str:
         how = [
             repr(self.template),
-            self.tokenizer.backend_tokenizer.to_str(),
+            _tokenizer_digest(self.tokenizer),
             self.front,
             self._limit,
-            dataset_digest(rows),
+            rows.digest,
         ]
         return hashlib.sha256(json.dumps(how).encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_digest(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Written out once, which takes longer than encoding a few dozen rows."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
 def _spans(segments: Sequence[TemplateSegment]) -> list[int | _Passage]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import datasets
 import pyarrow.parquet as pq
 
 from softcue.data.tables import LoadedTable, read_table
@@ -21,6 +20,8 @@ def read_raft_from_hub(subset: str, split: str) -> LoadedTable:
     Raises:
         DataError: the hub does not give it, or it is damaged.
     """
+    import datasets  # takes a second, which other data need not wait
+
     file = _raft_file(f"{subset}/{split}/0000.parquet")
     try:
         table = read_table(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import datasets
-
 from softcue.data import template
 from softcue.data.classes import matching_class
+from softcue.data.columns import Columns, digest_of
 from softcue.data.rows import TableRow, text_of
 from softcue.data.tables import LoadedTable
 from softcue.data.task import REFERENCES, Task, TextTask
@@ -23,16 +21,16 @@ from softcue.runs.contents import content_digest
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """All rows of a task, in datasets of "id", the template's columns and "label", all strings.
+    """All rows of a task, with the columns "id", the template's and "label".
 
     `labelled` rows are free to split; `held_out` are labelled rows that the source itself sets aside
     for testing; `unlabelled` rows have no "label". `fingerprint` is 16 hex digits over all content.
     In a text task all labels are alike, and "references" holds the row's texts as a JSON list.
     """
 
-    labelled: datasets.Dataset
-    held_out: datasets.Dataset | None
-    unlabelled: datasets.Dataset
+    labelled: Columns
+    held_out: Columns | None
+    unlabelled: Columns
     fingerprint: str
 
 
@@ -154,14 +152,14 @@ def make_pool(
         raise DataError(f"{where} has no labelled row; training needs some. Fill the label column.")
     for examples in (labelled, held_out or (), unlabelled):
         _check_ids(examples)
-    labelled_columns = _labelled_columns(labelled, task)
-    held_out_columns = None if held_out is None else _labelled_columns(held_out, task)
-    unlabelled_columns = _columns(unlabelled, task)
+    free = _labelled(labelled, task)
+    kept = None if held_out is None else _labelled(held_out, task)
+    rest = Columns(by_name=_texts(unlabelled, task))
     return Pool(
-        labelled=_dataset(labelled_columns),
-        held_out=None if held_out_columns is None else _dataset(held_out_columns),
-        unlabelled=_dataset(unlabelled_columns),
-        fingerprint=_digest([labelled_columns, held_out_columns, unlabelled_columns])[:16],
+        labelled=free,
+        held_out=kept,
+        unlabelled=rest,
+        fingerprint=digest_of([None if part is None else part.by_name for part in (free, kept, rest)])[:16],
     )
 
 
@@ -170,11 +168,6 @@ def stray_spaces(where: str, label: str, name: str) -> DataError:
     return DataError(
         f"{where} has label {label!r}, with spaces around class {name!r}. Delete them in the file."
     )
-
-
-def dataset_digest(dataset: datasets.Dataset) -> str:
-    """SHA-256 over column names and values: the same in every process."""
-    return _digest(dataset.to_dict())
 
 
 def _text(row: TableRow, column: str) -> str:
@@ -188,20 +181,22 @@ def _references(row: TableRow, columns: Collection[str]) -> tuple[str, ...]:
     return tuple(text.strip() for text in texts if text.strip())
 
 
-def _labelled_columns(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:
+def _labelled(examples: Sequence[Example], task: Task) -> Columns:
     for example in examples:
         if not any(text.strip() for text in example.texts):
             raise DataError(
                 f"{example.where} has a label but no text in {list(task.columns)}. Fill or delete the row."
             )
-    columns = _columns(examples, task)
+    columns = _texts(examples, task)
     if isinstance(task, TextTask):
-        texts = [json.dumps(example.references, ensure_ascii=False) for example in examples]
-        return {**columns, "label": ["text"] * len(examples), REFERENCES: texts}
-    return {**columns, "label": [_class(example, task) for example in examples]}
+        columns["label"] = ["text"] * len(examples)
+        columns[REFERENCES] = [json.dumps(example.references, ensure_ascii=False) for example in examples]
+    else:
+        columns["label"] = [_class(example, task) for example in examples]
+    return Columns(by_name=columns)
 
 
-def _columns(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:
+def _texts(examples: Sequence[Example], task: Task) -> dict[str, list[str]]:
     texts = {name: [example.texts[at] for example in examples] for at, name in enumerate(task.columns)}
     return {"id": [example.id for example in examples], **texts}
 
@@ -216,15 +211,6 @@ def _class(example: Example, task: Task) -> str:
         f"{example.where} has label {example.label!r}; data.task.classes are {listed(task.classes)}. "
         "Fix the label, or add the class."
     )
-
-
-def _dataset(columns: dict[str, list[str]]) -> datasets.Dataset:
-    features = datasets.Features({name: datasets.Value("string") for name in columns})
-    return datasets.Dataset.from_dict(columns, features=features)
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check_ids(examples: Sequence[Example]) -> None:

@@ -7,10 +7,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import datasets
-
 from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
+from softcue.data.columns import Columns
 from softcue.data.encode import Encoder, Kind
 from softcue.data.encoded import EncodedRow
 from softcue.data.pool import Pool, Source, load_pool
@@ -133,7 +132,7 @@ class PromptData(RunData):
         """Each row's plain text: its columns, joined by line breaks."""
         if not isinstance(rows, str):
             return list(rows)
-        return ["\n".join(row[name] for name in self.template.columns) for row in self._table(rows)]
+        return ["\n".join(row[name] for name in self.template.columns) for row in self._table(rows).rows()]
 
     def targets(self, rows: Rows) -> list[int]:
         """Each row's class index, -1 in the unlabelled part and for texts; 0 where a text follows the row."""
@@ -164,7 +163,7 @@ class PromptData(RunData):
         return self._as_examples(encoded, self.targets(rows), self._row_choices(rows, len(encoded)))
 
     def kinds(self, part: Part, row: int) -> list[Kind]:
-        return self.encoder.kinds(self._table(part)[row])
+        return self.encoder.kinds(self._table(part).row(row))
 
     def eval_dataloader(self, rows: Rows) -> DataLoader[Example]:
         """Batches of rows of similar length; `Batch.row_B` are the rows' numbers."""
@@ -192,7 +191,7 @@ class PromptData(RunData):
         assert self._pool is not None, "load() comes first"
         return self._pool
 
-    def _table(self, part: Part) -> datasets.Dataset:
+    def _table(self, part: Part) -> Columns:
         tables = {"train": self.parts.train, "validation": self.parts.validation, "test": self.parts.test}
         return tables.get(part, self._loaded_pool.unlabelled)
 

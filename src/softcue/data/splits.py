@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-import datasets
 import numpy as np
 
+from softcue.data.columns import Columns
 from softcue.data.pool import Pool
 from softcue.errors import ConfigError, DataError
 
@@ -20,9 +20,9 @@ Balance = Literal["natural", "equal"]
 class Parts:
     """Three disjoint sets of labelled rows."""
 
-    train: datasets.Dataset
-    validation: datasets.Dataset
-    test: datasets.Dataset
+    train: Columns
+    validation: Columns
+    test: Columns
 
 
 class Splitter(Protocol):
@@ -55,7 +55,7 @@ class FewShot:
 
     def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
         """Draw test rows, then validation rows, then training rows."""
-        labels = pool.labelled["label"][:]
+        labels = pool.labelled["label"]
         rest = list(range(len(labels)))
         test: list[int] = []
         if pool.held_out is None and self.num_test is not None:
@@ -68,12 +68,12 @@ class FewShot:
             test = rest
         return _parts(pool, classes, train=train, validation=validation, test=self._test(pool, test))
 
-    def _test(self, pool: Pool, drawn: list[int]) -> datasets.Dataset:
+    def _test(self, pool: Pool, drawn: list[int]) -> Columns:
         if pool.held_out is None:
             return pool.labelled.select(sorted(drawn))
         if self.num_test is None:
             return pool.held_out
-        labels = pool.held_out["label"][:]
+        labels = pool.held_out["label"]
         rows, _ = draw(
             labels, list(range(len(labels))), num_rows=self.num_test, seed=self.test_seed, part="test"
         )
@@ -96,7 +96,7 @@ class KFold:
                 "split=k_fold tests on its own folds, and the rows of data.source.test_path (or test_split) "
                 "would not be used. Set that to null, or use split=few_shot or all_labelled."
             )
-        labels = pool.labelled["label"][:]
+        labels = pool.labelled["label"]
         rest, test = stratified_fold(labels, num_folds=self.num_folds, fold=self.fold, seed=self.seed)
         validation, train = draw(
             labels, rest, num_rows=self.num_validation, seed=self.seed, part="validation"
@@ -132,7 +132,7 @@ class FewShotFolds:
             test_seed=self.test_seed,
         ).split(pool, classes)
         rest, fold = stratified_fold(
-            few.train["label"][:], num_folds=self.num_folds, fold=self.fold, seed=self.seed
+            few.train["label"], num_folds=self.num_folds, fold=self.fold, seed=self.seed
         )
         return Parts(
             train=few.train.select(rest), validation=few.train.select(fold), test=few.test.select([])
@@ -148,7 +148,7 @@ class AllLabelled:
 
     def split(self, pool: Pool, classes: Sequence[str]) -> Parts:
         """Divide the labelled rows in two."""
-        labels = pool.labelled["label"][:]
+        labels = pool.labelled["label"]
         validation, train = draw(
             labels, list(range(len(labels))), num_rows=self.num_validation, seed=self.seed, part="validation"
         )
@@ -236,9 +236,9 @@ def _shuffled_by_class(labels: Sequence[str], *, generator: np.random.Generator)
 
 
 def _parts(
-    pool: Pool, classes: Sequence[str], *, train: list[int], validation: list[int], test: datasets.Dataset
+    pool: Pool, classes: Sequence[str], *, train: list[int], validation: list[int], test: Columns
 ) -> Parts:
-    labels = pool.labelled["label"][:]
+    labels = pool.labelled["label"]
     absent = set(labels) - {labels[row] for row in train}
     for name in classes:
         if name in absent:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import datasets
 from torch import Tensor
 
 from softcue.contracts import PromptBank
+from softcue.data.columns import Columns
 from softcue.errors import ConfigError, RunError, SoftcueError
 from softcue.inspect.measures import Drift, drift, nearest, norms, percentiles, quantiles, similarity
 from softcue.inspect.remake import start_of, training_rows
@@ -87,7 +87,7 @@ def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int
     start, start_notes = _start(trained)
     train, data_notes = _training_rows(trained)
     texts = train.select(range(min(num_rows, len(train))))
-    view = watch_text(trained.lm, bank, [trained.encoder.encode_row(row).ids for row in texts])
+    view = watch_text(trained.lm, bank, [trained.encoder.encode_row(row).ids for row in texts.rows()])
     now, before = _vectors(bank), None if start is None else _vectors(start)
     own = (
         _prefix(now, before, view)
@@ -134,7 +134,7 @@ def _start(trained: TrainedPrompt) -> tuple[PromptBank | None, Notes]:
     return start, ()
 
 
-def _training_rows(trained: TrainedPrompt) -> tuple[datasets.Dataset, Notes]:
+def _training_rows(trained: TrainedPrompt) -> tuple[Columns, Notes]:
     rows, fingerprint = training_rows(trained)
     # The fingerprint of a run over several tasks is that of all their rows.
     if len(trained.parts.tasks) > 1 or fingerprint == trained.record.data_fingerprint:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-import datasets
 import torch
 from torch import Generator
 
 from softcue.contracts import PromptBank, SoftPrompt
+from softcue.data.columns import Columns
 from softcue.data.hub_sets import HubSet
 from softcue.data.pool import Source, load_pool
 from softcue.data.sources import AirlineComplaints, AirlineSummaries, Raft, Table, TweetTopic
@@ -106,7 +106,7 @@ def start_of(prompt: TrainedPrompt) -> PromptBank:
         return start.member(prompt.parts.position) if start.num_prompts > 1 else start
 
 
-def training_rows(prompt: TrainedPrompt) -> tuple[datasets.Dataset, str]:
+def training_rows(prompt: TrainedPrompt) -> tuple[Columns, str]:
     """The task's training rows, read and split as they were for training, and their fingerprint.
 
     Raises:
