@@ -40,16 +40,17 @@ html_copy_source = False
 html_show_sphinx = False
 
 
-def raises_as_fields(app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
-    """Turn the section "Raises:" of a docstring into Sphinx's fields; sphinx.ext.napoleon would also take
-    the words before a colon in a property's first line for its type."""
-    if "Raises:" not in lines:
-        return
-    at = lines.index("Raises:")
-    fields = [re.sub(r"^    (\w[\w, ]*): ", r":raises \1: ", line) for line in lines[at + 1 :]]
-    lines[at:] = ["", *fields]
+def sections_as_fields(app: Sphinx, what: str, name: str, of: Any, options: Any, lines: list[str]) -> None:
+    """Turn the sections "Args:" and "Raises:" of a docstring into Sphinx's fields; sphinx.ext.napoleon would
+    also take the words before a colon in a property's first line for its type."""
+    for section, field in (("Args:", "param"), ("Raises:", "raises")):
+        if section in lines:
+            at = lines.index(section)
+            end = next((i for i in range(at + 1, len(lines)) if re.match(r"\S", lines[i])), len(lines))
+            fields = [re.sub(r"^    (\w[\w, ]*): ", rf":{field} \1: ", line) for line in lines[at + 1 : end]]
+            lines[at:end] = ["", *fields, ""]
 
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", raises_as_fields)
+    app.connect("autodoc-process-docstring", sections_as_fields)

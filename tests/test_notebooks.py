@@ -55,4 +55,4 @@ def test_a_notebook_is_committed_without_outputs(notebook: Path) -> None:
 def test_the_notebooks_are_numbered_and_named_in_the_documentation() -> None:
     index = (ROOT / "docs" / "index.md").read_text()
     assert [path.stem[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_"]
-    assert all(f"(notebooks/{path.name})" in index for path in NOTEBOOKS)
+    assert all(f"<notebooks/{path.stem}>" in index for path in NOTEBOOKS)

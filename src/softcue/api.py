@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
@@ -23,6 +22,7 @@ from softcue.errors import ConfigError
 from softcue.execute import train as train_runs
 from softcue.export.adapter import hub_files
 from softcue.export.push import push_folder
+from softcue.runs.atomic import staging_folder
 
 _PLAIN = re.compile(r"[\w./-]+")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -72,13 +72,13 @@ class TrainedPrompt(trained.TrainedPrompt):
         of the row is a PEFT adapter as well. The repository is made if it does not exist.
 
         Raises:
-            RunError: the hub cannot be reached or refuses.
+            RunError: the hub cannot be reached or refuses, or temporary files cannot be written.
         """
         files = hub_files(self, name=repo.rpartition("/")[2], licence=licence)
-        with TemporaryDirectory() as folder:
+        with staging_folder() as folder:
             for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            return push_folder(Path(folder), repo, private=private, token=token)
+                (folder / name).write_bytes(content)
+            return push_folder(folder, repo, private=private, token=token)
 
 
 def load(folder: str | Path, *, task: str | None = None, backbone: Backbone | None = None) -> TrainedPrompt:

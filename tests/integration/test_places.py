@@ -12,8 +12,11 @@ from omegaconf import DictConfig
 
 from softcue.configs import default_cache
 from softcue.errors import RunError, logs_of
+from softcue.runs.atomic import staging_folder
 from softcue.training.resume import LastState
 from softcue.training.text_baseline import TextBaseline
+from tests.composing import train_config
+from tests.own_data.conftest import write_reviews
 from tests.running import train_one
 
 Quickstart = Callable[..., DictConfig]
@@ -52,6 +55,64 @@ def test_the_cache_needs_no_home(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert default_cache() == cache
+
+
+def test_without_a_home_a_run_uses_the_cache_that_is_set(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SOFTCUE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert train_one(train_config(*TABLE, f"backbone.path={tiny_backbone}", _reviews(tmp_path))).is_complete
+    assert list((tmp_path / "cache" / "encoded").iterdir())
+
+
+TABLE = [
+    *("backbone=local", "data=table", "split=few_shot", "split.num_train=8", "split.num_test=4"),
+    *("trainer.max_epochs=1", "callbacks.progress_bar=null"),
+]
+
+
+def _reviews(folder: Path) -> str:
+    return f"data.source.path={write_reviews(folder, ('good', 'bad'))}"
+
+
+@pytest.mark.parametrize("reason", ["Not a directory", "No space left on device"])
+def test_a_run_whose_cache_cannot_be_written_trains_without_it(
+    tiny_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    reason: str,
+) -> None:
+    cache, write_bytes = tmp_path / "cache", Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        if path.is_relative_to(cache):
+            raise OSError(28, reason)
+        return write_bytes(path, content)
+
+    if reason == "Not a directory":
+        cache.touch()
+    else:
+        monkeypatch.setattr(Path, "write_bytes", full)
+    places = [f"paths.cache={cache}", f"paths.runs={tmp_path / 'runs'}", f"backbone.path={tiny_backbone}"]
+    assert train_one(train_config(*TABLE, *places, _reviews(tmp_path))).is_complete
+    lines = [line for line in caplog.messages if line.startswith("encoded rows are not kept")]
+    assert all(f"cannot be written ({reason}): free space there or choose another" in line for line in lines)
+    assert len(lines) == 2  # of the training rows and of those that test
+
+
+def test_a_temporary_folder_that_is_full_or_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message = r"temporary files cannot be written \({}\): free space .* TMPDIR=/another/folder"
+    with pytest.raises(RunError, match=message.format("No space left on device")), staging_folder():
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(RunError, match=message.format("No such file or directory")), staging_folder():
+        pytest.fail("there is none")
 
 
 def test_a_run_whose_folder_goes_away_says_so(

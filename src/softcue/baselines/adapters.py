@@ -5,7 +5,6 @@ PEFT is imported where it is used: it is an extra, and takes seconds.
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 from softcue.baselines.base import Baseline
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.errors import ConfigError
+from softcue.runs.atomic import staging_folder
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 """The files of an adapter's folder, as PEFT names them."""
@@ -50,10 +50,10 @@ class Injected(SoftPrompt):
         return PromptBank()
 
     def files(self) -> dict[str, bytes]:
-        """The adapter's folder, as `PeftModel.from_pretrained` reads it."""
-        with tempfile.TemporaryDirectory() as folder:
+        """The adapter's folder, as `PeftModel.from_pretrained` reads it; RunError without room for it."""
+        with staging_folder() as folder:
             self._peft[0].save_pretrained(folder)
-            return {name: (Path(folder) / name).read_bytes() for name in FILES}
+            return {name: (folder / name).read_bytes() for name in FILES}
 
     def load(self, folder: Path) -> None:
         """Take the weights of an adapter that `files` gave."""

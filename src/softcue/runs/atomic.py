@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import psutil
@@ -45,6 +46,19 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file; text as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def staging_folder() -> Iterator[Path]:
+    """An empty folder for temporary files, while the block runs; an OSError becomes a RunError."""
+    try:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise RunError(
+            f"temporary files cannot be written ({error.strerror or error}): free space in the temporary "
+            "folder or name another, as in TMPDIR=/another/folder."
+        ) from error
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

@@ -147,5 +147,6 @@ def summed(group_B: Indices, weights_BK: Weights | Floats, *, size: int) -> Floa
     """Sum the weights [B, K] of each group of rows: [size, K]."""
     count = len(group_B)
     ones = np.ones(count, dtype=weights_BK.dtype)
-    matrix = sparse.csr_matrix((ones, (group_B, np.arange(count))), shape=(size, count))
+    # Each row of the data is a column with a single 1, so that nothing is to be sorted.
+    matrix = sparse.csc_matrix((ones, group_B, np.arange(count + 1)), shape=(size, count))
     return np.asarray(matrix @ weights_BK, dtype=float)

@@ -41,9 +41,11 @@ def resample(
     """
     size = sum(len(run.row_B) for run in runs)
     count = int(np.clip(budget / max(size, 1), LEAST_RESAMPLES, NUM_RESAMPLES))
-    weights_NK = row_weights(num_rows, count=count, seed=seed)
-    score_RK = np.stack([score(run, weights_of(run, weights_NK)) for run in runs])
-    score_R = np.array([score(run, np.ones((len(run.row_B), 1), dtype=np.float32))[0] for run in runs])
+    resampled_NK = row_weights(num_rows, count=count, seed=seed)
+    # The rows as they are come first, so that each run's classes are counted once.
+    weights_NK = np.concatenate([np.ones((num_rows, 1), dtype=np.float32), resampled_NK], axis=1)
+    scored_RK = np.stack([score(run, weights_of(run, weights_NK)) for run in runs])
+    score_R, score_RK = scored_RK[:, 0], scored_RK[:, 1:]
     whole_RK = score_RK[:, np.isfinite(score_RK).all(axis=0)]
     unknown = whole_RK.shape[1] < 2
     noisy_RR = np.full((len(runs),) * 2, np.nan) if unknown else np.atleast_2d(np.cov(whole_RK))
