@@ -120,6 +120,7 @@ FRAMES = {
 }
 
 
+@pytest.mark.slow
 def test_every_kind_of_frame_with_the_same_rows_is_the_same_run(
     backbone: Path, settings: dict[str, Any], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

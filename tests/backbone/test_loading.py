@@ -217,6 +217,7 @@ def test_a_cache_that_cannot_be_written_is_named_unless_the_model_is_in_it(tmp_p
         dequantised(gguf, cache)
 
 
+@pytest.mark.slow
 def test_a_truncated_copy_of_the_embedded_model_is_refused(tmp_path: Path) -> None:
     short = tmp_path / "short.gguf"
     short.write_bytes(embedded_gguf().read_bytes()[: 1 << 21])

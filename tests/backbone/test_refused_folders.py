@@ -28,6 +28,7 @@ from transformers import (
 from softcue.backbone.base import Backbone
 from softcue.backbone.load import from_path
 from softcue.errors import BackboneError
+from tests.cases import slow_but
 from tests.tiny import tiny_model, tiny_tokenizer
 
 
@@ -133,7 +134,9 @@ def ctrl_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return CTRLTokenizer(str(folder / "words.json"), str(folder / "merges"))
 
 
-@pytest.mark.parametrize("name", ["CanineTokenizer", "ByT5Tokenizer", "CTRLTokenizer"])
+@pytest.mark.parametrize(
+    "name", slow_but(["ByT5Tokenizer"], ["CanineTokenizer", "ByT5Tokenizer", "CTRLTokenizer"])
+)
 def test_a_slow_tokenizer_is_refused(tmp_path: Path, name: str) -> None:
     tokenizer = {"CanineTokenizer": CanineTokenizer, "ByT5Tokenizer": ByT5Tokenizer}.get(name)
     slow = ctrl_tokenizer(tmp_path) if tokenizer is None else tokenizer()

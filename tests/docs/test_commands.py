@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from docs.fill import PAGES, ROOT
 from softcue.plan import prepare
 from softcue.sweep.grid import combinations
+from tests.cases import slow_but
 from tests.composing import train_config
 from tests.docs.commands import (
     NEEDS,
@@ -35,6 +36,9 @@ from tests.docs.commands import (
 from tests.docs.workspace import PROJECT, fewer_tweets, make_workspace, run_entry_point
 from tests.integration.conftest import CACHE
 from tests.tiny_backbone import save_tiny_backbone
+
+QUICK = ("README.md", "docs/data.md", "docs/export.md", "docs/predict.md", "docs/sweeps.md")
+"""Pages whose commands `make test` runs; `make test-all` runs those of all pages."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def names(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", pages_with_commands(), ids=names)
+@pytest.mark.parametrize("page", slow_but([ROOT / name for name in QUICK], pages_with_commands()), ids=names)
 def test_every_command_of_a_page_works(
     page: Path, workspace: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_method(work: Path) -> None:
     assert parameters.shipped == 20 * parameters.trainable
 
 
+@pytest.mark.slow
 def test_a_callback_by_yaml_logs_and_changes_no_id(work: Path) -> None:
     folder = train(work, with_words("callbacks=with_norm"))
     assert "prompt/norm" in columns(folder)
@@ -79,6 +80,7 @@ def test_a_callback_by_yaml_logs_and_changes_no_id(work: Path) -> None:
     assert folder_of(record.settings, record.data_fingerprint).path.name == folder.name
 
 
+@pytest.mark.slow
 def test_a_callback_on_the_command_line(work: Path) -> None:
     assert record_of(train(work, with_words("+callbacks.timer"))).status == "complete"
 
@@ -91,6 +93,7 @@ def test_a_metric_is_in_the_record_the_curve_and_the_report(work: Path) -> None:
     assert "own/mcc" in task.cells[0].scores
 
 
+@pytest.mark.slow
 def test_a_metric_on_the_command_line(work: Path) -> None:
     assert "own/mcc" in record_of(train(work, with_words("+metrics.mcc._partial_"))).metrics["test"]
 

@@ -20,6 +20,7 @@ from softcue.inspect.reading import Embeddings, Neighbour, Reading, read
 from softcue.inspect.tables import tables
 from softcue.tables.table import Table
 from softcue.trained import load
+from tests.cases import slow_but
 from tests.inspect.conftest import TrainFast
 
 Inspect = Callable[..., str]
@@ -95,7 +96,9 @@ def test_a_picture_is_drawn_as_well(train_fast: TrainFast, inspect: Inspect, tmp
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("method", ["prompt_tuning_suffix", "prefix_tuning", "prompt_tuning"])
+@pytest.mark.parametrize(
+    "method", slow_but(["prefix_tuning"], ["prompt_tuning_suffix", "prefix_tuning", "prompt_tuning"])
+)
 def test_the_same_reading_draws_the_same_picture(train_fast: TrainFast, method: str) -> None:
     reading = read(load(train_fast(f"prompt={method}")), prompt=0, num_nearest=1, num_rows=2)
     first = draw(reading, form="svg")

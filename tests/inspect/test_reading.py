@@ -119,6 +119,7 @@ def test_each_prompt_of_an_ensemble_is_read_alone_and_has_no_start_of_its_own(
         reading(trained, 2)
 
 
+@pytest.mark.slow
 def test_a_task_of_several_is_read_with_its_own_prompt_start_and_rows(train_fast: TrainFast) -> None:
     folder = train_fast("prompt=multitask", "data=tweet_topics", "split.balance=equal")
     trained = load(folder, task="deflategate")

@@ -126,6 +126,7 @@ def started(run: Path, *arguments: str, cwd: Path, after_rows: int) -> subproces
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_after_kill_9_the_same_command_ends_in_the_same_bytes(run: Path, tmp_path: Path) -> None:
     tweets_csv(tmp_path / "tweets.csv", 200)
     settings = ("input=tweets.csv", "chunk_rows=4", "batch_size=4")
@@ -160,6 +161,7 @@ def test_stdin_goes_to_stdout_and_reports_to_stderr(run: Path, tmp_path: Path) -
     assert names(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_a_reader_that_closes_the_pipe_ends_it_in_silence(run: Path, tmp_path: Path) -> None:
     tweets_csv(tmp_path / "tweets.csv", 2000)
     command = [*COMMAND, f"run={run}", "input=tweets.csv", "chunk_rows=4"]

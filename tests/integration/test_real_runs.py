@@ -22,6 +22,7 @@ from softcue.evaluation.predictions import predict
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.prompt_file import load_bank
 from softcue.runs.store import RunFolder
+from tests.cases import slow_but
 from tests.integration.conftest import Quickstart
 from tests.running import train_one
 
@@ -47,10 +48,7 @@ def test_a_method_learns_and_leaves_a_complete_record(quickstart: Quickstart, me
 
 @pytest.mark.parametrize(
     "method",
-    [
-        method if method == "prompt_tuning" else pytest.param(method, marks=pytest.mark.slow)
-        for method in LEARNING
-    ],
+    slow_but(["prompt_tuning"], LEARNING),
 )
 def test_a_method_learns_on_the_embedded_model(real_quickstart: Quickstart, method: str) -> None:
     expect_learning(real_quickstart(f"prompt={method}"), method, backbone="smollm2_135m")

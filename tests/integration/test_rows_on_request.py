@@ -15,6 +15,7 @@ from softcue.errors import RunError
 from softcue.execute import train
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
+from tests.cases import slow_but
 from tests.composing import train_config
 from tests.resume.conftest import tiny, tiny_backbone
 from tests.running import train_one
@@ -58,7 +59,9 @@ ADDED = [
 ]
 
 
-@pytest.mark.parametrize(("part", "method"), ADDED)
+@pytest.mark.parametrize(
+    ("part", "method"), slow_but([("unlabelled", "prompt_tuning"), ("train", "hard_prompt")], ADDED)
+)
 def test_they_are_added_to_a_complete_run_as_if_asked_for_at_once(
     compose: Compose, tmp_path: Path, part: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +109,7 @@ def test_a_run_stays_complete_when_adding_them_fails(
     assert folder.predictions_path("unlabelled").exists()
 
 
+@pytest.mark.slow
 def test_joint_runs_add_them_each(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     train(compose("joint.seed=[0,1]"))
     monkeypatch.setattr(Trainer, "fit", lambda *_, **__: pytest.fail("trained again"))

@@ -197,6 +197,7 @@ def test_a_received_target_is_checked(trained: RunFolder) -> None:
         load(trained.path)
 
 
+@pytest.mark.slow
 def test_a_run_on_classes_says_how_often_the_generated_label_is_right(quickstart: Quickstart) -> None:
     config = quickstart("trainer.max_epochs=1", "+decoding@data.decoding=greedy", "data.task.end_token=true")
     folder = train_one(config)

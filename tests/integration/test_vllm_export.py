@@ -17,6 +17,7 @@ from softcue.export.adapter import load_all
 from softcue.export.vllm import vllm_files
 from softcue.formats.folder import write_folder
 from softcue.trained import TrainedPrompt, load
+from tests.cases import slow_but
 from tests.integration.conftest import CACHE, Quickstart
 from tests.running import train_one
 from tests.tiny import batch_of
@@ -51,7 +52,7 @@ def next_logits(lm: Backbone, prompt: TrainedPrompt) -> Tensor:
     return begun.first_logits_NV[0]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but(list(CASES)[:1], CASES))
 def test_the_exported_embeddings_give_the_prompts_logits(
     quickstart: Quickstart, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

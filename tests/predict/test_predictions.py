@@ -21,6 +21,7 @@ from softcue.errors import DataError, RunError
 from softcue.predict.command import Scorer, predict_rows
 from softcue.predict.output import PartialOutput
 from softcue.predict.schema import OutputSchema, RowWriter
+from tests.cases import slow_but
 
 CLASSES = ("long", "short")
 JOB = {"run": "r"}
@@ -298,7 +299,7 @@ def test_another_job_is_refused_a_partial_output(tmp_path: Path) -> None:
         PartialOutput(tmp_path / "out.csv").progress({"run": "s"})
 
 
-@pytest.mark.parametrize("source", MAKE)
+@pytest.mark.parametrize("source", slow_but(["csv"], MAKE))
 def test_memory_stays_flat_over_60_000_rows(tmp_path: Path, source: str) -> None:
     table = MAKE[source](tmp_path / f"t.{source}", 60_000)
     resident: list[int] = []

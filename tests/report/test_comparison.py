@@ -250,6 +250,7 @@ def test_a_published_number_is_set_beside_ours_with_its_tolerance(tmp_path: Path
     assert [row.verdict for row in table.rows] == ["within", "outside"]
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_of_a_search_are_compared_in_seconds_of_processor_time(
     tmp_path: Path, make_run: MakeRun
 ) -> None:

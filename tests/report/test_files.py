@@ -11,6 +11,7 @@ from softcue.report.files import write_plots
 from tests.report.comparisons import make_comparison, make_rows, make_task
 
 
+@pytest.mark.slow
 def test_every_plot_is_an_svg_and_a_png_named_by_its_task_where_there_are_several(tmp_path: Path) -> None:
     one = make_task([("prompt_tuning", {})], seeds=1, rows=make_rows(20), task="a/b")
     other = make_task([("prompt_tuning", {})], seeds=1, rows=make_rows(20), task="c")
@@ -26,6 +27,7 @@ def test_every_plot_is_an_svg_and_a_png_named_by_its_task_where_there_are_severa
     assert missing[0].startswith("not drawn: critical_difference: mean ranks need five tasks")
 
 
+@pytest.mark.slow
 def test_a_plot_that_has_room_for_the_best_settings_alone_is_named(tmp_path: Path) -> None:
     grid = [("p_tuning", {"prompt.learning_rate": str(rate)}) for rate in range(7)]
     notes = write_plots(make_comparison(make_task(grid, seeds=1, rows=make_rows(20))), tmp_path / "plots")

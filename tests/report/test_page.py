@@ -173,6 +173,7 @@ def test_the_first_screen_is_about_methods_before_it_is_about_their_settings() -
     assert shown == ["q-1", "r-1", "q-2", "r-2", "p-2", "p-3"]
 
 
+@pytest.mark.slow
 def test_the_page_says_which_plots_leave_settings_out_and_that_pairs_are_those_with_the_best() -> None:
     grid = [("p_tuning", {"prompt.learning_rate": str(rate)}) for rate in range(9)]
     task = replace(make_task(grid, seeds=1, rows=make_rows(12)), all_pairs=False)

@@ -22,6 +22,7 @@ from softcue.training.checkpoints import SealedCheckpoints
 from softcue.training.recorder import Recorder
 from softcue.training.resume import LastState, resumable
 from softcue.training.session import Session
+from tests.cases import slow_but
 from tests.running import train_one
 
 Compose = Callable[..., DictConfig]
@@ -46,7 +47,7 @@ CASES = {
         "optimizer.lr=3",
     ],
 }
-SLOW = ("by length, Adafactor", "two batches a step", "several tasks")
+QUICK = ("prompt tuning", "an LSTM with dropout", "a suffix prompt")
 JOINT = {
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"],
     "validated": ["joint.learning_rate=[0.1,0.01]", "split.num_validation=6"],
@@ -113,9 +114,7 @@ def resumes(folders: Sequence[RunFolder]) -> list[int]:
     return [training.resumes for training in trainings if training is not None]
 
 
-@pytest.mark.parametrize(
-    "case", [case if case not in SLOW else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES))
 def test_a_run_that_resumes_from_any_step_ends_with_the_same_bytes(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
@@ -132,7 +131,7 @@ def test_a_run_that_resumes_from_any_step_ends_with_the_same_bytes(
         assert resumes([folder]) == [1]
 
 
-@pytest.mark.parametrize("case", JOINT)
+@pytest.mark.parametrize("case", slow_but(["an LSTM with dropout"], JOINT))
 def test_runs_that_train_jointly_resume_jointly(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
@@ -159,6 +158,7 @@ def test_the_bytes_do_not_depend_on_the_memory_for_contexts_or_on_earlier_runs(
     assert content(folder) == whole
 
 
+@pytest.mark.slow
 def test_a_run_that_has_diverged_stays_so_when_the_others_resume(compose: Compose, states: Path) -> None:
     case = ["prompt=prefix_tuning", "scheduler=constant", "joint.learning_rate=[0.01,3e37]"]
 
@@ -175,20 +175,21 @@ def test_a_run_that_has_diverged_stays_so_when_the_others_resume(compose: Compos
     assert result() == whole
 
 
-@pytest.mark.parametrize("overrides", [["seed=0"], ["joint.seed=[0,1]"]], ids=["alone", "jointly"])
+@pytest.mark.parametrize("seeds", slow_but(["seed=0"], ["seed=0", "joint.seed=[0,1]"]))
 def test_runs_interrupted_while_scored_do_not_train_again(
-    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str]
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seeds: str
 ) -> None:
-    interrupted_in(Session, "score", compose(*overrides), monkeypatch)
+    interrupted_in(Session, "score", compose(seeds), monkeypatch)
     # Once more before anything is scored, as a process that is killed while it loads the model.
-    interrupted_in(Session, "set_up", compose(*overrides), monkeypatch)
+    interrupted_in(Session, "set_up", compose(seeds), monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "fit", interrupt)
-        resumed = [content(folder) for folder in train(compose(*overrides))]
-    other = train(compose(*overrides, f"paths.runs={tmp_path / 'other'}"))
+        resumed = [content(folder) for folder in train(compose(seeds))]
+    other = train(compose(seeds, f"paths.runs={tmp_path / 'other'}"))
     assert resumed == [content(folder) for folder in other]
 
 
+@pytest.mark.slow
 def test_a_run_does_not_resume_from_the_state_of_other_runs(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -238,6 +239,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.slow
 def test_a_run_resumes_with_as_many_threads_as_it_began_with(
     compose: Compose, states: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,6 +287,7 @@ def test_a_damaged_state_is_named_and_set_aside(
     assert (tmp_path / "last.ckpt.set_aside").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_run_whose_best_checkpoint_is_damaged_trains_again(
     compose: Compose, states: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,6 +15,7 @@ from softcue.execute import train
 from softcue.formats.prompt_file import load_bank
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder, list_records
+from tests.cases import slow_but
 from tests.running import train_one
 
 Compose = Callable[..., DictConfig]
@@ -27,7 +28,7 @@ CASES = {
     "several tasks": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
     "one prompt for several tasks": ["data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
 }
-QUICK = ("a suffix", "an LSTM with dropout", "two batches a step", "several tasks")
+QUICK = ("a suffix", "an LSTM with dropout")
 
 
 def record_of(folder: RunFolder) -> RunRecord:
@@ -47,9 +48,7 @@ def expect_equal(joint: RunFolder, alone: RunFolder) -> None:
         assert record_of(joint).metrics["test"][name] == pytest.approx(value, rel=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize(
-    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.parametrize("case", slow_but(QUICK, CASES))
 def test_each_run_equals_itself_alone(compose: Compose, tmp_path: Path, case: str) -> None:
     """Seeds differ in rows, order, start and dropout."""
     # AdamW's first steps follow a gradient's sign: near zero, rounding changes the step.
@@ -61,6 +60,7 @@ def test_each_run_equals_itself_alone(compose: Compose, tmp_path: Path, case: st
         assert training.joint == 2
 
 
+@pytest.mark.slow
 def test_distillation_equals_itself_alone(compose: Compose, tmp_path: Path) -> None:
     teacher = train_one(compose("seed=7"))
     case = [

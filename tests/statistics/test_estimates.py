@@ -101,8 +101,8 @@ def test_wilsons_interval_is_that_of_statsmodels(right: int, count: int) -> None
 @pytest.mark.parametrize(
     "scenario",
     [
-        Scenario(runs=5, rows=200, between=0.03, shared_rows=True),
-        Scenario(runs=5, rows=200, between=0.0, shared_rows=True),
+        pytest.param(Scenario(runs=5, rows=200, between=0.03, shared_rows=True), marks=pytest.mark.slow),
+        pytest.param(Scenario(runs=5, rows=200, between=0.0, shared_rows=True), marks=pytest.mark.slow),
         Scenario(runs=5, rows=100, between=0.03, shared_rows=False),
     ],
     ids=str,

@@ -69,6 +69,7 @@ def test_an_unreadable_record_is_reported_once_and_all_other_jobs_run(sweep: Swe
     assert len(listing.problems) == 1
 
 
+@pytest.mark.slow
 def test_jobs_lost_with_their_launcher_are_started_again(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +131,7 @@ def test_an_impossible_job_is_named_before_any_job_starts(
     assert not list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.slow
 def test_a_job_that_diverges_stops_no_other(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
     code, printed = sweep(
         *tiny, "prompt=prefix_tuning", "scheduler=constant", "prompt.learning_rate=3e37,0.01"
@@ -185,7 +187,8 @@ def until(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
     sweep: Sweep, tiny: list[str], tmp_path: Path, seed: int
 ) -> None:
@@ -226,6 +229,7 @@ def test_the_plan_names_every_run(sweep: Sweep, tmp_path: Path) -> None:
     assert {run for job in plan["jobs"] for run in job["runs"]} == set(written(tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_the_table_of_a_sweep_over_texts_has_their_metric(
     sweep: Sweep, tiny: list[str], tmp_path: Path
 ) -> None:

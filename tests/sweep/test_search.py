@@ -63,6 +63,7 @@ def test_an_interrupted_study_is_resumed(
     assert "best" in printed
 
 
+@pytest.mark.slow
 def test_a_trial_that_lags_behind_is_pruned(sweep: Sweep, tiny: list[str], tmp_path: Path) -> None:
     # A learning rate of 30 is worse than both trials before it, whatever theirs are.
     arguments = [*tiny, *SEARCH, f"paths.runs={tmp_path / 'runs'}"]
@@ -95,6 +96,7 @@ def test_a_search_without_a_space_or_a_metric_is_refused(sweep: Sweep, tiny: lis
     assert "choose one of" in printed
 
 
+@pytest.mark.slow
 def test_every_method_has_the_same_trials_and_its_best_is_refitted(
     sweep: Sweep, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_each_joint_run_logs_its_own_metrics_under_their_own_names(tmp_path: Pat
     assert [row["train/loss"] for row in rows(tmp_path / "two" / "metrics.csv")] == ["0.25", "0.125"]
 
 
+@pytest.mark.slow
 def test_joint_runs_have_a_wandb_run_each(tmp_path: Path) -> None:
     experiments = [
         wandb_logger(project="p", save_dir=str(tmp_path / name)).experiment for name in ("one", "two")

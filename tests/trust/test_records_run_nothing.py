@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from softcue.errors import SoftcueError
 from softcue.trained import load
+from tests.cases import slow_but
 from tests.trust.commands import VALUE, canary, everything, record_of, send
 from tests.trust.payloads import additions, attempts, payloads
 from tests.trust.tiny_runs import METHODS, TinyRuns
@@ -70,12 +71,10 @@ def try_all(folder: Path, marks: Path, use: Callable[[Path], object], **which: i
     return f"{count} records, {accepted} accepted"
 
 
-ONE_QUICKLY = [
-    one if one == "prompt_tuning" else pytest.param(one, marks=pytest.mark.slow) for one in METHODS
-]
+ONE_OF_A_KIND = ("prompt_tuning", "prefix_tuning", "p_tuning_lstm", "multitask_target", "saved")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", slow_but(ONE_OF_A_KIND, METHODS))
 def test_a_payload_at_any_place_of_a_record_is_never_run_by_load(
     copied: Callable[[str], Path], marks: Path, method: str
 ) -> None:
@@ -91,7 +90,7 @@ def test_every_payload_at_any_place_of_a_record_is_never_run_by_load(
     print(method, try_all(copied(method), marks, load, every=1, offset=0))
 
 
-@pytest.mark.parametrize("method", ONE_QUICKLY)
+@pytest.mark.parametrize("method", slow_but(["prompt_tuning"], METHODS))
 def test_a_payload_at_any_place_is_run_by_no_command_and_no_secret_is_shown(
     copied: Callable[[str], Path], marks: Path, method: str
 ) -> None:
