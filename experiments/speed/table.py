@@ -103,7 +103,7 @@ def _limit_table(results: list[Result]) -> str:
 
 
 def _start_table(results: list[Result]) -> list[str]:
-    rows = [[f"`{result['command']}`", f"{result['ours_s']:.1f} s"] for result in results]
+    rows = [[result["command"], f"{result['ours_s']:.1f} s"] for result in results]
     return (
         ["Commands that train nothing, from start to end.\n", table(["command", "takes"], rows)]
         if rows

@@ -172,10 +172,10 @@ def test_what_cannot_be_adapted_is_refused_with_the_way_out(compose: Compose, mi
 def test_without_peft_the_extra_is_named(compose: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     own = builtins.__import__
 
-    def without_peft(name: str, *rest: Any) -> Any:
+    def without_peft(name: str, *rest: Any, **named: Any) -> Any:
         if name.partition(".")[0] == "peft":
             raise ImportError(name)
-        return own(name, *rest)
+        return own(name, *rest, **named)
 
     runs = prepare(compose("prompt=baseline/lora"))
     monkeypatch.setattr(builtins, "__import__", without_peft)

@@ -33,7 +33,8 @@ from tests.docs.commands import (
     pages_with_commands,
     python_blocks,
 )
-from tests.docs.workspace import PROJECT, fewer_tweets, make_workspace, run_entry_point
+from tests.docs.workspace import fewer_tweets, make_workspace, run_entry_point
+from tests.entry_points import PROJECT
 from tests.integration.conftest import CACHE
 from tests.tiny_backbone import save_tiny_backbone
 

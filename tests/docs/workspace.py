@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
-import logging
-import os
 import shutil
-import tempfile
-import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from docs.fill import ROOT
 from softcue.data.pool import Pool, load_once
 from softcue.data.sources import AirlineComplaints, AirlineSummaries, TweetTopic
 from softcue.data.task import Task
 from tests.docs.commands import Call
+from tests.entry_points import run_script
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 HASH = "0123456789ab"
 """In the documentation, the hash of every run's folder."""
 NUM_TWEETS = 1500
@@ -37,44 +30,9 @@ def run_entry_point(call: Call, *, cwd: Path) -> str:
     Raises:
         AssertionError: it ends with an exit code other than 0.
     """
-    module, _, function = PROJECT["scripts"][call.program].partition(":")
-    output, before = io.TextIOWrapper(io.BytesIO(), write_through=True), logging.getLogger().handlers[:]
-    GlobalHydra.instance().clear()
-    with pytest.MonkeyPatch.context() as patch, _stdin(call.stdin):
-        patch.chdir(cwd)
-        patch.setattr("sys.argv", [call.program, *call.arguments])
-        patch.setattr("sys.stdout", output)
-        patch.setattr("sys.stderr", output)
-        code = _exit_code(getattr(importlib.import_module(module), function))
-    logging.getLogger().handlers[:] = before
-    text = output.buffer.getvalue().decode()
-    assert code == 0, f"{call.program} {' '.join(call.arguments)}: {text}"
-    return text
-
-
-def _exit_code(main: Callable[[], object]) -> object:
-    try:
-        main()
-    except SystemExit as ended:
-        return ended.code or 0
-    return 0
-
-
-@contextmanager
-def _stdin(content: bytes) -> Iterator[None]:
-    """Put bytes on this process's stdin, for readers of the file descriptor and of `sys.stdin` alike."""
-    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
-        file.write(content)
-        file.seek(0)
-        earlier = os.dup(0)
-        os.dup2(file.fileno(), 0)
-        try:
-            with open(0, closefd=False) as stdin:
-                patch.setattr("sys.stdin", stdin)
-                yield
-        finally:
-            os.dup2(earlier, 0)
-            os.close(earlier)
+    done = run_script(call.program, *call.arguments, cwd=cwd, stdin=call.stdin, merged=True)
+    assert done.returncode == 0, f"{call.program} {' '.join(call.arguments)}: {done.stdout}"
+    return done.stdout
 
 
 @contextmanager

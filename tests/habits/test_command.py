@@ -114,6 +114,7 @@ def test_joint_runs_say_whose_results_follow(overrides: list[str], tmp_path: Pat
     assert [line.rpartition(", ")[2] for line in found] == ["seed 0:", "seed 1:"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on_and_exits_with_130(overrides: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "softcue.app", *overrides, "trainer.max_epochs=100000"]
     with subprocess.Popen(

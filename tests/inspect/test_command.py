@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -21,6 +19,7 @@ from softcue.inspect.tables import tables
 from softcue.tables.table import Table
 from softcue.trained import load
 from tests.cases import slow_but
+from tests.entry_points import run_script
 from tests.inspect.conftest import TrainFast
 
 Inspect = Callable[..., str]
@@ -128,8 +127,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(
 
 
 def test_help_teaches_by_three_examples(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "softcue.inspect", "--help"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = run_script("softcue-inspect", "--help", cwd=tmp_path)
     assert sum(line.strip().startswith("softcue-inspect run=") for line in done.stdout.splitlines()) == 3
     assert "nearest: 5" in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ from softcue.predict.command import predict_table
 from softcue.predict.settings import PredictSettings
 from softcue.trained import load
 from tests.composing import train_config
+from tests.entry_points import run_script
 from tests.integration.conftest import CACHE
 from tests.running import train_one
 from tests.tiny_backbone import save_tiny_backbone
@@ -196,7 +197,7 @@ def test_a_mistake_is_one_line_and_exit_code_1(
 
 
 def test_help_teaches_the_command_by_examples(tmp_path: Path) -> None:
-    shown = subprocess.run([*COMMAND, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    shown = run_script("softcue-predict", "--help", cwd=tmp_path)
     assert shown.returncode == 0
     assert sum("softcue-predict run=" in line for line in shown.stdout.splitlines()) == 4
     assert "on_bad_row: fail" in shown.stdout

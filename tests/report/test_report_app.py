@@ -1,17 +1,17 @@
-"""`softcue-report` as a user runs it: a process in a folder."""
+"""`softcue-report` as a user runs it, in a folder."""
 
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
+from tests.entry_points import run_script
 
 MakeRun = Callable[..., RunRecord]
 
@@ -32,9 +32,8 @@ def runs(tmp_path: Path, make_run: MakeRun, failed_run: RunRecord) -> Path:
     return tmp_path
 
 
-def _report(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "softcue.report", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def _report(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    return run_script("softcue-report", *arguments, cwd=folder)
 
 
 def test_the_table_names_every_method_and_the_notes_what_went_wrong(runs: Path) -> None:

@@ -127,7 +127,7 @@ def test_an_impossible_job_is_named_before_any_job_starts(
     code, printed = sweep("experiment=quickstart", "split.num_test=8", *arguments)
     assert code == 1
     assert f"error: no job was started: {message}" in printed
-    assert "Available options in 'prompt': ensemble hard_prompt" in printed or "prefixtuning" not in printed
+    assert "Available options in 'prompt': cartridge" in printed or "prefixtuning" not in printed
     assert not list(tmp_path.rglob("record.json"))
 
 

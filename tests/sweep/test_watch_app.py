@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.entry_points import run_script
 from tests.sweep.folder import Folder
 
 COMMAND = (sys.executable, "-m", "softcue.sweep.watch")
 
 
 def _watch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    return run_script("softcue-watch", *arguments, cwd=folder)
 
 
 class Terminal:

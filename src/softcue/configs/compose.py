@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,10 +37,21 @@ _NAME = re.compile(r"(?<=[{:,])\s*(\.*)(\w+(?:\.\w+)*)")
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
-    """What one choice of groups gives: all of it, pickled, and the groups' own settings, unresolved."""
+    """What the files of one choice of groups give."""
 
-    config: bytes
-    own: Mapping[str, Any]
+    files: Sequence[ResultDefault]
+    merge: Callable[[Sequence[ResultDefault]], DictConfig]
+
+    @cached_property
+    def config(self) -> bytes:
+        """All files, merged and pickled."""
+        return pickle.dumps(self.merge(self.files))
+
+    @cached_property
+    def own(self) -> Mapping[str, Any]:
+        """The groups' own settings, unresolved: tuned settings, experiments and the like are at the root."""
+        own = self.merge([file for file in self.files if file.package or file.primary])
+        return cast(dict[str, Any], OmegaConf.to_container(own, resolve=False))
 
 
 def config_loader(*folders: str | Path) -> ConfigLoader:
@@ -113,12 +125,7 @@ class Composer:
                 skip_missing=False,
             ).defaults
             files = [file for file in files if not str(file.package).startswith("hydra")]
-            # Tuned settings, experiments, sweeps and debug modes are files at the root.
-            own = [file for file in files if file.package or file.primary]
-            self._bases[key] = _Base(
-                config=pickle.dumps(self._merged(files)),
-                own=cast(dict[str, Any], OmegaConf.to_container(self._merged(own), resolve=False)),
-            )
+            self._bases[key] = _Base(files=files, merge=self._merged)
         return self._bases[key]
 
     def _merged(self, files: Sequence[ResultDefault]) -> DictConfig:
