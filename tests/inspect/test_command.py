@@ -89,6 +89,7 @@ def test_csv_has_a_line_for_each_token_and_a_suffix_no_attention(
     assert all(float(line["nearest_1_cosine"]) >= float(line["nearest_2_cosine"]) for line in lines)
 
 
+@pytest.mark.slow
 def test_a_picture_is_drawn_as_well(train_fast: TrainFast, inspect: Inspect, tmp_path: Path) -> None:
     path = tmp_path / "prompt.png"
     assert inspect(f"run={train_fast('prompt=prefix_tuning')}", "rows=2", f"plot={path}") != ""

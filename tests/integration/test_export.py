@@ -20,6 +20,7 @@ from softcue.export.__main__ import main
 from softcue.export.adapter import expect_free, load_all, peft_files
 from softcue.formats.folder import write_folder
 from softcue.trained import load
+from tests.cases import slow_but
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
 from tests.running import train_one
@@ -89,7 +90,7 @@ def code_of(card: str, heading: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("method", TYPES)
+@pytest.mark.parametrize("method", slow_but(["prompt_tuning"], TYPES))
 def test_the_cards_own_code_gives_in_peft_the_likelihoods_that_the_run_gives(
     runs: Runs, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_complete_jobs_are_skipped_and_failed_ones_are_run_again(sweep: Sweep, t
     assert changed == {failed.run_id}
 
 
+@pytest.mark.slow
 def test_an_unreadable_record_is_reported_once_and_all_other_jobs_run(sweep: Sweep, tmp_path: Path) -> None:
     sweep(*BASELINE, "seed=0")
     (broken,) = (tmp_path / "runs").glob("*/record.json")
@@ -222,6 +223,7 @@ def test_after_kill_9_the_same_command_ends_in_the_same_bytes(
         assert content(runs / record.run_id) == content(tmp_path / "whole" / record.run_id)
 
 
+@pytest.mark.slow
 def test_the_plan_names_every_run(sweep: Sweep, tmp_path: Path) -> None:
     sweep(*BASELINE, "seed=0,1")
     plan = json.loads((tmp_path / "runs" / "sweep.json").read_text())

@@ -32,6 +32,7 @@ def study(runs: Path) -> optuna.Study:
     return optuna.load_study(study_name=STUDY, storage=storage)
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_is_resumed(
     sweep: Sweep, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

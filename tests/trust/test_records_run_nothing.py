@@ -71,7 +71,7 @@ def try_all(folder: Path, marks: Path, use: Callable[[Path], object], **which: i
     return f"{count} records, {accepted} accepted"
 
 
-ONE_OF_A_KIND = ("prompt_tuning", "prefix_tuning", "p_tuning_lstm", "multitask_target", "saved")
+ONE_OF_A_KIND = ("prompt_tuning", "multitask_target", "saved")
 
 
 @pytest.mark.parametrize("method", slow_but(ONE_OF_A_KIND, METHODS))
@@ -90,7 +90,8 @@ def test_every_payload_at_any_place_of_a_record_is_never_run_by_load(
     print(method, try_all(copied(method), marks, load, every=1, offset=0))
 
 
-@pytest.mark.parametrize("method", slow_but(["prompt_tuning"], METHODS))
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
 def test_a_payload_at_any_place_is_run_by_no_command_and_no_secret_is_shown(
     copied: Callable[[str], Path], marks: Path, method: str
 ) -> None:
