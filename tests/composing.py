@@ -37,6 +37,10 @@ GIVEN = {
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "prompt=saved": ["prompt.path=one"],
     "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
+    "prompt/initialiser=nearest": [
+        "prompt.initialiser.query=one",
+        "prompt.initialiser.library=[runs/a,runs/b]",
+    ],
     "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
     "prompt=multitask_target": ["prompt.source=runs/a"],
     "data=hub": [

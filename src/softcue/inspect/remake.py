@@ -32,6 +32,7 @@ from softcue.prompts.initialisers import (
 )
 from softcue.prompts.low_rank import LowRankPrompt
 from softcue.prompts.multitask import MultitaskPrompt, MultitaskTarget
+from softcue.prompts.nearest_initialiser import Nearest
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
@@ -61,6 +62,7 @@ INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
     "softcue.prompts.initialisers.RandomUniform": RandomUniform,
     "softcue.prompts.initialisers.SampledVocabulary": SampledVocabulary,
     "softcue.prompts.initialisers.Text": Text,
+    "softcue.prompts.nearest_initialiser.Nearest": Nearest,
     "softcue.prompts.saved_initialiser.Saved": Saved,
 }
 SOURCES: Mapping[str, Callable[..., Source]] = {
