@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from softcue.backbone.base import Backbone
-    from softcue.contracts import BackboneSpec, Decoding, SoftPrompt
+    from softcue.contracts import BackboneSpec, Decoding, SoftPrompt, TrainingRows
     from softcue.evaluation.metrics import MetricFactory
     from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
@@ -210,9 +210,25 @@ def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone
         ConfigError: the method is a baseline without a prompt.
     """
     lm = build_backbone(config)
+    if _asks_for_rows(_make(config.prompt.method)):
+        _encode(config, data, lm)
+        return lm, build_prompt(config, lm.spec, data.template, rows=_training_rows(data))
     prompt = build_prompt(config, lm.spec, data.template)
     _encode(config, data, lm, in_layers=prompt.in_layers)
     return lm, prompt
+
+
+def _asks_for_rows(method: object) -> bool:
+    """A baseline is no class but an object, and asks for nothing."""
+    return callable(method) and "rows" in signature(method).parameters
+
+
+def _training_rows(data: RunData) -> TrainingRows:
+    """The only task's training rows; `validate` has refused several tasks."""
+    from softcue.contracts import TrainingRows
+
+    (task,) = data.tasks.values()
+    return TrainingRows(demonstrations=task.demonstrations())
 
 
 def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:
@@ -278,8 +294,10 @@ def _backbone(config_yaml: str, digest: str | None) -> Backbone:
     return cast("Backbone", _make(cast(DictConfig, OmegaConf.create(config_yaml))))
 
 
-def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
-    """The untrained prompt, with as many virtual tokens as the template has."""
+def build_prompt(
+    config: DictConfig, spec: BackboneSpec, template: Template, *, rows: TrainingRows | None = None
+) -> SoftPrompt:
+    """The untrained prompt, with as many virtual tokens as the template has; some methods ask for `rows`."""
     import torch
 
     from softcue.baselines.base import Baseline
@@ -300,8 +318,9 @@ def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> 
             )
         prompt: SoftPrompt = method()
         return prompt
-    prompt = method(spec=spec, num_virtual_tokens=count, generator=generator)
-    _expect_place(config, template, in_layers=prompt.in_layers)
+    asked = {"rows": rows} if _asks_for_rows(method) else {}
+    prompt = method(spec=spec, num_virtual_tokens=count, generator=generator, **asked)
+    _expect_place(config, template, prompt)
     return prompt
 
 
@@ -316,10 +335,8 @@ def validate(config: DictConfig, data: RunData) -> None:
     has_texts = any(task.has_texts for task in data.tasks.values())
     if has_texts or config.data.get("decoding") is not None:
         _expect_generation(config, has_texts=has_texts)
-    if data.template.num_virtual_tokens > 0 and not _is_prefix(data.template):
-        method = _make(config.prompt.method)
-        in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
-        _expect_place(config, data.template, in_layers=in_layers)
+    if data.template.num_virtual_tokens > 0:
+        _expect_method_fits(config, data, _make(config.prompt.method))
     plain = cast(dict[str, Any], OmegaConf.to_container(config.prompt.method, resolve=True))
     expect_possible(plain, num_virtual_tokens=data.template.num_virtual_tokens)
     for callback in (config.get("callbacks") or {}).values():
@@ -361,16 +378,27 @@ def _expect_generation(config: DictConfig, *, has_texts: bool) -> None:
             raise ConfigError(f"{key} needs classes, and data.task.target is a text. Set {way_out}.")
 
 
-def _is_prefix(template: Template) -> bool:
-    return template.segments[0] == Soft(num_tokens=template.num_virtual_tokens)
-
-
-def _expect_place(config: DictConfig, template: Template, *, in_layers: bool) -> None:
-    count = template.num_virtual_tokens
-    if in_layers and not _is_prefix(template):
+def _expect_method_fits(config: DictConfig, data: RunData, method: object) -> None:
+    """Refuse a layout or tasks that a method cannot have, as far as its class tells."""
+    if not isinstance(method, partial):
+        return
+    _expect_place(config, data.template, method.func)
+    if _asks_for_rows(method) and len(data.tasks) > 1:
         raise ConfigError(
-            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} puts keys and values in "
-            f'front of the row in every layer and nowhere else; write "[soft:{count}]{{input}}".'
+            f"prompt={config.prompt.name} reads the training rows of one task, and data.tasks has "
+            f"{len(data.tasks)}: {', '.join(data.tasks)}. Choose one of them as data."
+        )
+
+
+def _expect_place(config: DictConfig, template: Template, prompt: object) -> None:
+    """Refuse another layout for a method, given as its class or object, that belongs in front of the row."""
+    count = template.num_virtual_tokens
+    in_layers, in_front = (getattr(prompt, name, False) for name in ("in_layers", "in_front"))
+    if (in_layers or in_front) and template.segments[0] != Soft(num_tokens=count):
+        what = "puts keys and values" if in_layers else "stands"
+        raise ConfigError(
+            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} {what} in front of the row "
+            f'and nowhere else; write "[soft:{count}]{{input}}".'
         )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from softcue.backbone.stream_lm import StreamLM
 from softcue.build import build_prompt
-from softcue.contracts import PromptBank, SoftPrompt
+from softcue.contracts import Demonstration, PromptBank, SoftPrompt, TrainingRows
 from softcue.data.template import compose
 from softcue.formats.prompt_file import bank_to_bytes, load_bank
 from tests.composing import options, train_config
@@ -17,6 +17,12 @@ from tests.tiny import batch_of, score_targets, tiny_lm
 
 TASK = "{Tweet text} :"
 METHODS = options("prompt")
+# For methods that read the training rows: more tokens than any of them takes.
+ROWS = TrainingRows(
+    demonstrations=tuple(
+        Demonstration(ids=(5, at), is_text=(False, True), label=(20,)) for at in range(6, 50)
+    )
+)
 # Settings without a default: paths of the finished prompts that some methods are made from.
 # At zero gates a prefix itself has no gradient, as in the paper.
 GIVEN: dict[str, list[str]] = {"prefix_tuning_gated": ["prompt.method.gate=0.3"]}
@@ -49,7 +55,7 @@ def finished(lm: StreamLM, tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def make(lm: StreamLM, method: str, *overrides: str) -> SoftPrompt:
     settings = train_config(f"prompt={method}", *GIVEN.get(method, []), *overrides)
-    return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK))
+    return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK), rows=ROWS)
 
 
 def num_virtual_tokens(method: str) -> int:

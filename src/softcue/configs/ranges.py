@@ -84,6 +84,8 @@ RANGES: Mapping[str, Range] = {
     "prompt.method.num_words": COUNT_FROM_0,
     "prompt.method.top": COUNT,
     "prompt.method.gain": NOT_NEGATIVE,
+    "prompt.method.*_radius": NOT_NEGATIVE,
+    "prompt.method.decay": SHARE,
     "prompt.method.task_learning_rate": NOT_NEGATIVE,
     "prompt.method.member": COUNT_FROM_0,
     "prompt.method.ngram_max": COUNT,

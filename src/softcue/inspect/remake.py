@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from inspect import signature
 
 import torch
 from torch import Generator
 
-from softcue.contracts import PromptBank, SoftPrompt
+from softcue.contracts import PromptBank, SoftPrompt, TrainingRows
 from softcue.data.columns import Columns
+from softcue.data.demonstrations import demonstration
 from softcue.data.hub_sets import HubSet
 from softcue.data.pool import Source, load_pool
 from softcue.data.sources import AirlineComplaints, AirlineSummaries, Raft, Table, TweetTopic
@@ -21,6 +24,7 @@ from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Split
 from softcue.errors import RunError
 from softcue.formats.plain import Node
 from softcue.prompts.cartridge import Cartridge
+from softcue.prompts.cpt import ContextPrompt
 from softcue.prompts.gated_prefix import GatedPrefix
 from softcue.prompts.initialisers import (
     ClassLabels,
@@ -44,6 +48,7 @@ from softcue.trained import TrainedPrompt
 
 METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.cartridge.Cartridge": Cartridge,
+    "softcue.prompts.cpt.ContextPrompt": ContextPrompt,
     "softcue.prompts.gated_prefix.GatedPrefix": GatedPrefix,
     "softcue.prompts.low_rank.LowRankPrompt": LowRankPrompt,
     "softcue.prompts.multitask.MultitaskPrompt": MultitaskPrompt,
@@ -92,20 +97,34 @@ def start_of(prompt: TrainedPrompt) -> PromptBank:
         RunError, ConfigError: a method or initialiser that is none of ours, or one that cannot be built.
     """
     node, spec = _settings(prompt).child("prompt").child("method"), prompt.lm.spec
-    given = ("spec", "num_virtual_tokens", "generator", "initialiser")
+    given = ("spec", "num_virtual_tokens", "generator", "initialiser", "rows")
     method = node.part(METHODS, given=given)
     size = math.prod(value for value in method.keywords.values() if type(value) is int)
     if size * max(size, spec.hidden_size) > MAX_ENCODER_NUMBERS:
         raise RunError(f"{node.at} has an encoder of more than {MAX_ENCODER_NUMBERS:,} numbers.")
     with _unfit(node.at):
+        asked = signature(method.func).parameters
+        further = {"rows": partial(_demonstrations, prompt), "initialiser": partial(_initialiser, node)}
         bank: PromptBank = method(
             spec=spec,
             num_virtual_tokens=prompt.template.num_virtual_tokens,
             generator=Generator().manual_seed(prompt.record.seed),
-            initialiser=node.child("initialiser").part(INITIALISERS)(),
+            **{name: make() for name, make in further.items() if name in asked},
         ).eval()()
         start = bank.detach().to(torch.device("cpu"))
         return start.member(prompt.parts.position) if start.num_prompts > 1 else start
+
+
+def _initialiser(method: Node) -> Initialiser:
+    return method.child("initialiser").part(INITIALISERS)()
+
+
+def _demonstrations(prompt: TrainedPrompt) -> TrainingRows:
+    table, _ = training_rows(prompt)
+    encoder, classes = prompt.encoder, prompt.task.classes
+    labels = [encoder.choices[classes.index(name)] for name in table["label"]]
+    pairs = zip(table.rows(), labels, strict=True)
+    return TrainingRows(demonstrations=tuple(demonstration(encoder, row, label) for row, label in pairs))
 
 
 def training_rows(prompt: TrainedPrompt) -> tuple[Columns, str]:

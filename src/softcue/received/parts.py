@@ -52,6 +52,7 @@ MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
     MULTITASK: "embeddings",
     "softcue.prompts.cartridge.Cartridge": "keys and values",
+    "softcue.prompts.cpt.ContextPrompt": "embeddings",
     "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
     "softcue.prompts.low_rank.LowRankPrompt": "embeddings",
     "softcue.prompts.multitask.MultitaskTarget": "embeddings",
