@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from inspect import signature
 from pathlib import Path
@@ -169,14 +169,22 @@ def _own_metrics(config: DictConfig) -> dict[str, MetricFactory]:
 def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
     from softcue.baselines.adapters import Adapter
     from softcue.training.adapter import AdapterLearner
+    from softcue.training.evolution import Evolution
+    from softcue.training.evolution_learner import EvolutionLearner
     from softcue.training.member import Member
     from softcue.training.prompt_learner import PromptLearner
 
-    first, learners = runs[0].config, []
+    first = runs[0].config
+    learners: list[Learner] = []
     objective, scoring = _make(first.objective), build_scoring(first)
     scheduler = _make(first.scheduler) if first.get("scheduler") else None
-    trainer = build_trainer(first, joint=len(runs) > 1)
-    kind = AdapterLearner if isinstance(_make(first.prompt.method), Adapter) else PromptLearner
+    trainer, optimizer = build_trainer(first, joint=len(runs) > 1), _make(first.optimizer)
+    kind: Callable[..., Learner] = PromptLearner
+    if isinstance(_make(first.prompt.method), Adapter):
+        kind = AdapterLearner
+    elif isinstance(optimizer, Evolution):
+        optimizer.expect_one_process(trainer.world_size)
+        kind = partial(EvolutionLearner, evolution=optimizer)
     for run in runs:
         build = build_adapted_backbone if kind is AdapterLearner else build_prompted_backbone
         lm, prompt = build(run.config, run.data)
@@ -200,7 +208,7 @@ def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
             loggers=_loggers(run),
         )
         learners.append(learner)
-    return [*learners]
+    return learners
 
 
 def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:

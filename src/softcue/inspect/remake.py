@@ -40,6 +40,7 @@ from softcue.prompts.nearest_initialiser import Nearest
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
+from softcue.prompts.random_subspace import RandomSubspace
 from softcue.prompts.residual import ResidualPrompt
 from softcue.prompts.saved_initialiser import Saved
 from softcue.prompts.superposition import SuperposedPrompt
@@ -58,6 +59,7 @@ METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.prefix_tuning.PrefixTuning": PrefixTuning,
     "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": ProjectedPrefixTuning,
     "softcue.prompts.prompt_tuning.PromptTuning": PromptTuning,
+    "softcue.prompts.random_subspace.RandomSubspace": RandomSubspace,
     "softcue.prompts.residual.ResidualPrompt": ResidualPrompt,
     "softcue.prompts.superposition.SuperposedPrompt": SuperposedPrompt,
 }
@@ -100,11 +102,16 @@ def start_of(prompt: TrainedPrompt) -> PromptBank:
     given = ("spec", "num_virtual_tokens", "generator", "initialiser", "rows")
     method = node.part(METHODS, given=given)
     size = math.prod(value for value in method.keywords.values() if type(value) is int)
-    if size * max(size, spec.hidden_size) > MAX_ENCODER_NUMBERS:
+    # A random subspace has all numbers of the prompt for each of its own.
+    tokens = prompt.template.num_virtual_tokens if "dimension" in method.keywords else 1
+    if size * max(size, tokens * spec.hidden_size) > MAX_ENCODER_NUMBERS:
         raise RunError(f"{node.at} has an encoder of more than {MAX_ENCODER_NUMBERS:,} numbers.")
     with _unfit(node.at):
         asked = signature(method.func).parameters
-        further = {"rows": partial(_demonstrations, prompt), "initialiser": partial(_initialiser, node)}
+        further: dict[str, Callable[[], object]] = {
+            "rows": partial(_demonstrations, prompt),
+            "initialiser": partial(_initialiser, node),
+        }
         bank: PromptBank = method(
             spec=spec,
             num_virtual_tokens=prompt.template.num_virtual_tokens,

@@ -106,7 +106,8 @@ class Context:
             ids += [*one.ids, *one.label, *separator]
             kinds += ["text" if is_text else "template" for is_text in one.is_text]
             ends.append((len(kinds), len(kinds) + len(one.label)))
-            kinds += [*["label"] * len(one.label), *["template"] * len(separator)]
+            kinds += ["label" for _ in one.label]
+            kinds += ["template" for _ in separator]
         cut = len(ids) - num_tokens
         if cut < 0:
             raise ConfigError(

@@ -61,6 +61,7 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.prefix_tuning.PrefixTuning": "keys and values",
     "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": "keys and values",
     "softcue.prompts.prompt_tuning.PromptTuning": "embeddings",
+    "softcue.prompts.random_subspace.RandomSubspace": "embeddings",
     "softcue.prompts.residual.ResidualPrompt": "embeddings",
     "softcue.prompts.superposition.SuperposedPrompt": "embeddings",
 }
