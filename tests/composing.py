@@ -43,6 +43,7 @@ GIVEN = {
     ],
     "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
     "prompt=multitask_target": ["prompt.source=runs/a"],
+    "prompt=xprompt": ["prompt.source=runs/a"],
     "data=hub": [
         "data.repo=org/name",
         "data.task.name=mine",

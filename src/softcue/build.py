@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     import torch
     from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
+    from torch import Tensor
 
     from softcue.backbone.base import Backbone
-    from softcue.contracts import BackboneSpec, Decoding, SoftPrompt, TrainingRows
+    from softcue.contracts import BackboneSpec, Batch, Decoding, SoftPrompt, TrainingRows
     from softcue.evaluation.metrics import MetricFactory
     from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
@@ -220,7 +221,7 @@ def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone
     lm = build_backbone(config)
     if _asks_for_rows(_make(config.prompt.method)):
         _encode(config, data, lm)
-        return lm, build_prompt(config, lm.spec, data.template, rows=_training_rows(data))
+        return lm, build_prompt(config, lm.spec, data.template, rows=_training_rows(config, data, lm))
     prompt = build_prompt(config, lm.spec, data.template)
     _encode(config, data, lm, in_layers=prompt.in_layers)
     return lm, prompt
@@ -231,12 +232,19 @@ def _asks_for_rows(method: object) -> bool:
     return callable(method) and "rows" in signature(method).parameters
 
 
-def _training_rows(data: RunData) -> TrainingRows:
+def _training_rows(config: DictConfig, data: RunData, lm: Backbone) -> TrainingRows:
     """The only task's training rows; `validate` has refused several tasks."""
     from softcue.contracts import TrainingRows
+    from softcue.training.row_gradients import row_gradients
 
     (task,) = data.tasks.values()
-    return TrainingRows(demonstrations=task.demonstrations())
+
+    def gradients(embeddings_PD: Tensor) -> Tensor:
+        batches = cast("list[Batch]", list(task.eval_dataloader("train")))
+        placed = lm.to(_device(config))
+        return row_gradients(placed, _make(config.objective), build_scoring(config), batches, embeddings_PD)
+
+    return TrainingRows(demonstrations=task.demonstrations(), gradients=gradients)
 
 
 def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:
@@ -401,6 +409,11 @@ def _expect_method_fits(config: DictConfig, data: RunData, method: object) -> No
 def _expect_place(config: DictConfig, template: Template, prompt: object) -> None:
     """Refuse another layout for a method, given as its class or object, that belongs in front of the row."""
     count = template.num_virtual_tokens
+    if getattr(prompt, "in_one_slot", False) and Soft(num_tokens=count) not in template.segments:
+        raise ConfigError(
+            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} needs its virtual tokens "
+            f'in one slot; write for instance "[soft:{count}]{{input}}".'
+        )
     in_layers, in_front = (getattr(prompt, name, False) for name in ("in_layers", "in_front"))
     if (in_layers or in_front) and template.segments[0] != Soft(num_tokens=count):
         what = "puts keys and values" if in_layers else "stands"

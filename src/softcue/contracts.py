@@ -289,11 +289,13 @@ class SoftPrompt(nn.Module, ABC):
 
     `in_layers` tells the form of the bank. False: embeddings, which a layout may place anywhere in a
     row. True: keys and values, which can only come in front of it. `in_front` says that embeddings, too,
-    belong there. A prompt that is made of labelled rows may have a loss on its `own_labels`.
+    belong there, `in_one_slot` that nothing stands between them. A prompt that is made of labelled rows may
+    have a loss on its `own_labels`.
     """
 
     in_layers: bool = False
     in_front: bool = False
+    in_one_slot: bool = False
     own_labels: OwnLabels | None = None
 
     @abstractmethod
@@ -328,6 +330,9 @@ class TrainingRows:
 
     demonstrations: tuple[Demonstration, ...]
     """In the order of the table."""
+    gradients: Callable[[Tensor], Tensor]
+    """The gradient of each row's loss with regard to embeddings [P, D], which take the place of the layout's
+    only slot, however many they are: [B, P, D]."""
 
 
 @dataclass(frozen=True, kw_only=True)

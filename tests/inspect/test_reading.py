@@ -65,10 +65,25 @@ def test_the_drift_of_a_trained_prompt_is_its_distance_from_the_start(train_fast
 
 
 def test_a_prompt_of_labelled_rows_has_not_left_its_balls(train_fast: TrainFast) -> None:
-    (drift,) = drifts(reading(load(train_fast("prompt=cpt", "prompt.learning_rate=1"))))
+    radii = [f"prompt.method.{kind}_radius=0.1" for kind in ("text", "template")]
+    cpt = ("prompt=cpt", "prompt.learning_rate=1", *radii)
+    (drift,) = drifts(reading(load(train_fast(*cpt))))
     moved = drift.distance[drift.distance > 0]
     assert 50 < len(moved) < 100  # labels stay
     torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=0, atol=1e-4)
+
+
+def test_a_pruned_prompt_is_shorter_and_says_that_its_start_cannot_be_made_again(
+    train_fast: TrainFast,
+) -> None:
+    source = train_fast("prompt=prompt_tuning")
+    folder = train_fast("prompt=xprompt", f"prompt.source={source}", "prompt.method.num_pieces=4")
+    trained = load(folder)
+    assert trained.bank.num_virtual_tokens == (8,)
+    of = reading(trained)
+    assert any("starts from gradients of the training rows" in note for note in of.notes)
+    assert trained.record.parameters is not None
+    assert trained.record.parameters.trainable == 8 * trained.lm.spec.hidden_size // 2
 
 
 def test_a_prefix_moved_by_one_number_has_drifted_there_alone(train_fast: TrainFast) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,12 +24,18 @@ from tests.composing import train_config
 from tests.prompts.formulas import count, expect_formula
 from tests.tiny import HIDDEN, batch_of, tiny_model
 
+
+def refuse(_: Tensor) -> Tensor:
+    raise AssertionError("this method needs no gradients")
+
+
 ROWS = TrainingRows(
+    gradients=refuse,
     demonstrations=(
         Demonstration(ids=(5, 6, 7), is_text=(True, True, False), label=(20, 21)),
         Demonstration(ids=(8, 7), is_text=(True, False), label=(22,)),
         Demonstration(ids=(9, 10, 7), is_text=(True, True, False), label=(22,)),
-    )
+    ),
 )
 # With a separator of one token (w3): rows of 6, 4 and 5 tokens.
 LENGTH = 15
@@ -64,7 +71,7 @@ def test_the_prompt_starts_as_its_rows_words_in_the_order_of_the_seed(llama: Str
 
 
 def test_prompt_and_gradients_are_those_of_trained_tokens_between_labels(llama: StreamLM) -> None:
-    prompt = make(llama, length=4, rows=TrainingRows(demonstrations=(ROWS.demonstrations[1],)))
+    prompt = make(llama, length=4, rows=replace(ROWS, demonstrations=(ROWS.demonstrations[1],)))
     start_PD = llama.spec.embedding_VD[[8, 7, 22, 3]]
 
     def formula(of: Mapping[str, Tensor]) -> PromptBank:
@@ -77,7 +84,7 @@ def test_prompt_and_gradients_are_those_of_trained_tokens_between_labels(llama: 
 
 
 def test_an_update_is_projected_onto_the_balls_of_text_and_template(llama: StreamLM) -> None:
-    prompt = make(llama, length=4, rows=TrainingRows(demonstrations=(ROWS.demonstrations[1],)))
+    prompt = make(llama, length=4, rows=replace(ROWS, demonstrations=(ROWS.demonstrations[1],)))
     start_pD = llama.spec.embedding_VD[[8, 7, 3]]
     moves_pD = torch.randn(3, HIDDEN, generator=Generator().manual_seed(1))
     moves_pD[2] *= 0.1 / moves_pD[2].norm()

@@ -87,6 +87,8 @@ RANGES: Mapping[str, Range] = {
     "prompt.method.*_radius": NOT_NEGATIVE,
     "prompt.method.decay": SHARE,
     "prompt.method.dimension": COUNT,
+    "prompt.method.num_pieces": COUNT,
+    "prompt.method.kept_pieces": Range(high=1, above=True),
     "prompt.method.scale": POSITIVE,
     "prompt.method.task_learning_rate": NOT_NEGATIVE,
     "prompt.method.member": COUNT_FROM_0,

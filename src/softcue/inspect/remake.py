@@ -12,7 +12,7 @@ from functools import partial
 from inspect import signature
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from softcue.contracts import PromptBank, SoftPrompt, TrainingRows
 from softcue.data.columns import Columns
@@ -44,6 +44,7 @@ from softcue.prompts.random_subspace import RandomSubspace
 from softcue.prompts.residual import ResidualPrompt
 from softcue.prompts.saved_initialiser import Saved
 from softcue.prompts.superposition import SuperposedPrompt
+from softcue.prompts.xprompt import XPrompt
 from softcue.runs.store import RECORD
 from softcue.trained import TrainedPrompt
 
@@ -62,6 +63,7 @@ METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.random_subspace.RandomSubspace": RandomSubspace,
     "softcue.prompts.residual.ResidualPrompt": ResidualPrompt,
     "softcue.prompts.superposition.SuperposedPrompt": SuperposedPrompt,
+    "softcue.prompts.xprompt.XPrompt": XPrompt,
 }
 INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
     "softcue.prompts.initialisers.ClassLabels": ClassLabels,
@@ -131,7 +133,14 @@ def _demonstrations(prompt: TrainedPrompt) -> TrainingRows:
     encoder, classes = prompt.encoder, prompt.task.classes
     labels = [encoder.choices[classes.index(name)] for name in table["label"]]
     pairs = zip(table.rows(), labels, strict=True)
-    return TrainingRows(demonstrations=tuple(demonstration(encoder, row, label) for row, label in pairs))
+    return TrainingRows(
+        demonstrations=tuple(demonstration(encoder, row, label) for row, label in pairs),
+        gradients=partial(_no_gradients, prompt),
+    )
+
+
+def _no_gradients(prompt: TrainedPrompt, _: Tensor) -> Tensor:
+    raise RunError(f"{prompt.record.method} starts from gradients of the training rows, which are not kept.")
 
 
 def training_rows(prompt: TrainedPrompt) -> tuple[Columns, str]:

@@ -64,6 +64,7 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.random_subspace.RandomSubspace": "embeddings",
     "softcue.prompts.residual.ResidualPrompt": "embeddings",
     "softcue.prompts.superposition.SuperposedPrompt": "embeddings",
+    "softcue.prompts.xprompt.XPrompt": "embeddings",
 }
 """The form of the prompts of our own methods."""
 
