@@ -36,6 +36,7 @@ GIVEN = {
     "backbone=local": ["backbone.path=model"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "prompt=saved": ["prompt.path=one"],
+    "prompt/initialiser=recycled": ["prompt.initialiser.path=one"],
     "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
     "prompt/initialiser=nearest": [
         "prompt.initialiser.query=one",

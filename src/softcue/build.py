@@ -351,7 +351,9 @@ def validate(config: DictConfig, data: RunData) -> None:
     has_texts = any(task.has_texts for task in data.tasks.values())
     if has_texts or config.data.get("decoding") is not None:
         _expect_generation(config, has_texts=has_texts)
-    if data.template.num_virtual_tokens > 0:
+    template = data.template
+    # Where nothing can be wrong, the class is not imported: that takes seconds.
+    if template.num_virtual_tokens > 0 and (not _is_prefix(template) or len(data.tasks) > 1):
         _expect_method_fits(config, data, _make(config.prompt.method))
     plain = cast(dict[str, Any], OmegaConf.to_container(config.prompt.method, resolve=True))
     expect_possible(plain, num_virtual_tokens=data.template.num_virtual_tokens)
@@ -394,6 +396,10 @@ def _expect_generation(config: DictConfig, *, has_texts: bool) -> None:
             raise ConfigError(f"{key} needs classes, and data.task.target is a text. Set {way_out}.")
 
 
+def _is_prefix(template: Template) -> bool:
+    return template.segments[0] == Soft(num_tokens=template.num_virtual_tokens)
+
+
 def _expect_method_fits(config: DictConfig, data: RunData, method: object) -> None:
     """Refuse a layout or tasks that a method cannot have, as far as its class tells."""
     if not isinstance(method, partial):
@@ -415,7 +421,7 @@ def _expect_place(config: DictConfig, template: Template, prompt: object) -> Non
             f'in one slot; write for instance "[soft:{count}]{{input}}".'
         )
     in_layers, in_front = (getattr(prompt, name, False) for name in ("in_layers", "in_front"))
-    if (in_layers or in_front) and template.segments[0] != Soft(num_tokens=count):
+    if (in_layers or in_front) and not _is_prefix(template):
         what = "puts keys and values" if in_layers else "stands"
         raise ConfigError(
             f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} {what} in front of the row "

@@ -41,6 +41,7 @@ from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
 from softcue.prompts.random_subspace import RandomSubspace
+from softcue.prompts.recycled_initialiser import Recycled
 from softcue.prompts.residual import ResidualPrompt
 from softcue.prompts.saved_initialiser import Saved
 from softcue.prompts.superposition import SuperposedPrompt
@@ -72,6 +73,7 @@ INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
     "softcue.prompts.initialisers.SampledVocabulary": SampledVocabulary,
     "softcue.prompts.initialisers.Text": Text,
     "softcue.prompts.nearest_initialiser.Nearest": Nearest,
+    "softcue.prompts.recycled_initialiser.Recycled": Recycled,
     "softcue.prompts.saved_initialiser.Saved": Saved,
 }
 SOURCES: Mapping[str, Callable[..., Source]] = {
