@@ -42,7 +42,12 @@ def test_every_option_composes_and_its_targets_bind(choice: str) -> None:
             target.bind(**settings)
 
 
-LAST_STAGES = {"distilled_multitask": ("target", 3), "multitask": ("target", 3), "xprompt": ("pruned", 1)}
+LAST_STAGES = {
+    "distilled_multitask": ("target", 3),
+    "multitask": ("target", 3),
+    "ppt": ("target", 3),
+    "xprompt": ("pruned", 1),
+}
 """The jobs of each chain's last stage."""
 
 

@@ -64,6 +64,8 @@ RANGES: Mapping[str, Range] = {
     "data.*num_workers": COUNT_FROM_0,
     "data.*min_confidence": SHARE,
     "data.temperature": POSITIVE,
+    "data.*source.num_rows": COUNT,
+    "data.*source.seed": SEED,
     "split.num_train": COUNT,
     "split.num_validation": COUNT_FROM_0,
     "split.num_test": COUNT_FROM_0,

@@ -18,6 +18,7 @@ from softcue.contracts import PromptBank, SoftPrompt, TrainingRows
 from softcue.data.columns import Columns
 from softcue.data.demonstrations import demonstration
 from softcue.data.hub_sets import HubSet
+from softcue.data.next_sentence import NextSentence
 from softcue.data.pool import Source, load_pool
 from softcue.data.sources import AirlineComplaints, AirlineSummaries, Raft, Table, TweetTopic
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
@@ -78,6 +79,7 @@ INITIALISERS: Mapping[str, Callable[..., Initialiser]] = {
 }
 SOURCES: Mapping[str, Callable[..., Source]] = {
     "softcue.data.hub_sets.HubSet": HubSet,
+    "softcue.data.next_sentence.NextSentence": NextSentence,
     "softcue.data.sources.AirlineComplaints": AirlineComplaints,
     "softcue.data.sources.AirlineSummaries": AirlineSummaries,
     "softcue.data.sources.Raft": Raft,
