@@ -36,9 +36,15 @@ GIVEN = {
     "backbone=local": ["backbone.path=model"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "prompt=saved": ["prompt.path=one"],
+    "prompt/initialiser=recycled": ["prompt.initialiser.path=one"],
     "prompt/initialiser=saved": ["prompt.initialiser.path=one"],
+    "prompt/initialiser=nearest": [
+        "prompt.initialiser.query=one",
+        "prompt.initialiser.library=[runs/a,runs/b]",
+    ],
     "prompt=ensemble": ["prompt.runs=[runs/a,runs/b]"],
     "prompt=multitask_target": ["prompt.source=runs/a"],
+    "prompt=xprompt": ["prompt.source=runs/a"],
     "data=hub": [
         "data.repo=org/name",
         "data.task.name=mine",

@@ -13,6 +13,7 @@ COMMANDS = {
     "softcue-report": "compare runs in one table",
     "softcue-watch": "follow a sweep while it runs",
     "softcue-inspect": "nearest words, norms and attention of a prompt",
+    "softcue-prompts": "which trained prompts are nearest to one",
     "softcue-export": "a prompt as a PEFT adapter with a model card",
     "softcue-chain": "stages of training, one after another",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from inspect import signature
 from pathlib import Path
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     import torch
     from lightning import Callback, Trainer
     from lightning.pytorch.loggers import Logger
+    from torch import Tensor
 
     from softcue.backbone.base import Backbone
-    from softcue.contracts import BackboneSpec, Decoding, SoftPrompt
+    from softcue.contracts import BackboneSpec, Batch, Decoding, SoftPrompt, TrainingRows
     from softcue.evaluation.metrics import MetricFactory
     from softcue.evaluation.scoring import Scoring
     from softcue.training.learner import Learner
@@ -169,14 +170,22 @@ def _own_metrics(config: DictConfig) -> dict[str, MetricFactory]:
 def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
     from softcue.baselines.adapters import Adapter
     from softcue.training.adapter import AdapterLearner
+    from softcue.training.evolution import Evolution
+    from softcue.training.evolution_learner import EvolutionLearner
     from softcue.training.member import Member
     from softcue.training.prompt_learner import PromptLearner
 
-    first, learners = runs[0].config, []
+    first = runs[0].config
+    learners: list[Learner] = []
     objective, scoring = _make(first.objective), build_scoring(first)
     scheduler = _make(first.scheduler) if first.get("scheduler") else None
-    trainer = build_trainer(first, joint=len(runs) > 1)
-    kind = AdapterLearner if isinstance(_make(first.prompt.method), Adapter) else PromptLearner
+    trainer, optimizer = build_trainer(first, joint=len(runs) > 1), _make(first.optimizer)
+    kind: Callable[..., Learner] = PromptLearner
+    if isinstance(_make(first.prompt.method), Adapter):
+        kind = AdapterLearner
+    elif isinstance(optimizer, Evolution):
+        optimizer.expect_one_process(trainer.world_size)
+        kind = partial(EvolutionLearner, evolution=optimizer)
     for run in runs:
         build = build_adapted_backbone if kind is AdapterLearner else build_prompted_backbone
         lm, prompt = build(run.config, run.data)
@@ -200,7 +209,7 @@ def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:
             loggers=_loggers(run),
         )
         learners.append(learner)
-    return [*learners]
+    return learners
 
 
 def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:
@@ -210,9 +219,32 @@ def build_prompted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone
         ConfigError: the method is a baseline without a prompt.
     """
     lm = build_backbone(config)
+    if _asks_for_rows(_make(config.prompt.method)):
+        _encode(config, data, lm)
+        return lm, build_prompt(config, lm.spec, data.template, rows=_training_rows(config, data, lm))
     prompt = build_prompt(config, lm.spec, data.template)
     _encode(config, data, lm, in_layers=prompt.in_layers)
     return lm, prompt
+
+
+def _asks_for_rows(method: object) -> bool:
+    """A baseline is no class but an object, and asks for nothing."""
+    return callable(method) and "rows" in signature(method).parameters
+
+
+def _training_rows(config: DictConfig, data: RunData, lm: Backbone) -> TrainingRows:
+    """The only task's training rows; `validate` has refused several tasks."""
+    from softcue.contracts import TrainingRows
+    from softcue.training.row_gradients import row_gradients
+
+    (task,) = data.tasks.values()
+
+    def gradients(embeddings_PD: Tensor) -> Tensor:
+        batches = cast("list[Batch]", list(task.eval_dataloader("train")))
+        placed = lm.to(_device(config))
+        return row_gradients(placed, _make(config.objective), build_scoring(config), batches, embeddings_PD)
+
+    return TrainingRows(demonstrations=task.demonstrations(), gradients=gradients)
 
 
 def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone, SoftPrompt]:
@@ -278,8 +310,10 @@ def _backbone(config_yaml: str, digest: str | None) -> Backbone:
     return cast("Backbone", _make(cast(DictConfig, OmegaConf.create(config_yaml))))
 
 
-def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> SoftPrompt:
-    """The untrained prompt, with as many virtual tokens as the template has."""
+def build_prompt(
+    config: DictConfig, spec: BackboneSpec, template: Template, *, rows: TrainingRows | None = None
+) -> SoftPrompt:
+    """The untrained prompt, with as many virtual tokens as the template has; some methods ask for `rows`."""
     import torch
 
     from softcue.baselines.base import Baseline
@@ -300,8 +334,9 @@ def build_prompt(config: DictConfig, spec: BackboneSpec, template: Template) -> 
             )
         prompt: SoftPrompt = method()
         return prompt
-    prompt = method(spec=spec, num_virtual_tokens=count, generator=generator)
-    _expect_place(config, template, in_layers=prompt.in_layers)
+    asked = {"rows": rows} if _asks_for_rows(method) else {}
+    prompt = method(spec=spec, num_virtual_tokens=count, generator=generator, **asked)
+    _expect_place(config, template, prompt)
     return prompt
 
 
@@ -316,10 +351,10 @@ def validate(config: DictConfig, data: RunData) -> None:
     has_texts = any(task.has_texts for task in data.tasks.values())
     if has_texts or config.data.get("decoding") is not None:
         _expect_generation(config, has_texts=has_texts)
-    if data.template.num_virtual_tokens > 0 and not _is_prefix(data.template):
-        method = _make(config.prompt.method)
-        in_layers = isinstance(method, partial) and getattr(method.func, "in_layers", False)
-        _expect_place(config, data.template, in_layers=in_layers)
+    template = data.template
+    # Where nothing can be wrong, the class is not imported: that takes seconds.
+    if template.num_virtual_tokens > 0 and (not _is_prefix(template) or len(data.tasks) > 1):
+        _expect_method_fits(config, data, _make(config.prompt.method))
     plain = cast(dict[str, Any], OmegaConf.to_container(config.prompt.method, resolve=True))
     expect_possible(plain, num_virtual_tokens=data.template.num_virtual_tokens)
     for callback in (config.get("callbacks") or {}).values():
@@ -365,12 +400,32 @@ def _is_prefix(template: Template) -> bool:
     return template.segments[0] == Soft(num_tokens=template.num_virtual_tokens)
 
 
-def _expect_place(config: DictConfig, template: Template, *, in_layers: bool) -> None:
-    count = template.num_virtual_tokens
-    if in_layers and not _is_prefix(template):
+def _expect_method_fits(config: DictConfig, data: RunData, method: object) -> None:
+    """Refuse a layout or tasks that a method cannot have, as far as its class tells."""
+    if not isinstance(method, partial):
+        return
+    _expect_place(config, data.template, method.func)
+    if _asks_for_rows(method) and len(data.tasks) > 1:
         raise ConfigError(
-            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} puts keys and values in "
-            f'front of the row in every layer and nowhere else; write "[soft:{count}]{{input}}".'
+            f"prompt={config.prompt.name} reads the training rows of one task, and data.tasks has "
+            f"{len(data.tasks)}: {', '.join(data.tasks)}. Choose one of them as data."
+        )
+
+
+def _expect_place(config: DictConfig, template: Template, prompt: object) -> None:
+    """Refuse another layout for a method, given as its class or object, that belongs in front of the row."""
+    count = template.num_virtual_tokens
+    if getattr(prompt, "in_one_slot", False) and Soft(num_tokens=count) not in template.segments:
+        raise ConfigError(
+            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} needs its virtual tokens "
+            f'in one slot; write for instance "[soft:{count}]{{input}}".'
+        )
+    in_layers, in_front = (getattr(prompt, name, False) for name in ("in_layers", "in_front"))
+    if (in_layers or in_front) and not _is_prefix(template):
+        what = "puts keys and values" if in_layers else "stands"
+        raise ConfigError(
+            f"prompt.layout is {config.prompt.layout!r}, but {config.prompt.name} {what} in front of the row "
+            f'and nowhere else; write "[soft:{count}]{{input}}".'
         )
 
 

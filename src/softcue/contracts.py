@@ -174,28 +174,6 @@ def _concat_padded(tensors: Sequence[Tensor | None], *, axis: int) -> Tensor | N
     return torch.cat([pad(tensor, widths) for tensor, widths in zip(present, padding, strict=True)])
 
 
-class SoftPrompt(nn.Module, ABC):
-    """A soft-prompt method: trainable parameters that make a bank of prompts.
-
-    `in_layers` tells the form of the bank. False: embeddings, which a layout may place anywhere in a
-    row. True: keys and values, which can only come in front of it.
-    """
-
-    in_layers: bool = False
-
-    @abstractmethod
-    def forward(self) -> PromptBank:
-        """The current prompts, with gradients to this module's parameters."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The parameters in the form an optimizer takes; a group may set its own learning rate."""
-        return [{"params": list(self.parameters())}]
-
-    def extra_state(self) -> dict[str, Tensor]:
-        """Tensors saved with the bank for later runs to start from; none for most methods."""
-        return {}
-
-
 @dataclass(frozen=True, kw_only=True)
 class PaddedRows:
     """Rows padded on the left: ids [B, T], and a mask [B, T] that is False on padding.
@@ -296,6 +274,65 @@ class Batch:
             prompt_B=self.prompt_B.to(device, non_blocking=non_blocking),
             row_B=self.row_B.to(device, non_blocking=non_blocking),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLabels:
+    """The labels inside a prompt, each after the virtual tokens before it, and their losses' weights."""
+
+    batch: Batch
+    weight_B: Tensor
+
+
+class SoftPrompt(nn.Module, ABC):
+    """A soft-prompt method: trainable parameters that make a bank of prompts.
+
+    `in_layers` tells the form of the bank. False: embeddings, which a layout may place anywhere in a
+    row. True: keys and values, which can only come in front of it. `in_front` says that embeddings, too,
+    belong there, `in_one_slot` that nothing stands between them. A prompt that is made of labelled rows may
+    have a loss on its `own_labels`.
+    """
+
+    in_layers: bool = False
+    in_front: bool = False
+    in_one_slot: bool = False
+    own_labels: OwnLabels | None = None
+
+    @abstractmethod
+    def forward(self) -> PromptBank:
+        """The current prompts, with gradients to this module's parameters."""
+
+    def after_update(self) -> None:
+        """Change the parameters after each update of the optimizer, as a projection does; by default not."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The parameters in the form an optimizer takes; a group may set its own learning rate."""
+        return [{"params": list(self.parameters())}]
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Tensors saved with the bank for later runs to start from; none for most methods."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """A training row and its label, as tokens: without virtual tokens, or those that start every text."""
+
+    ids: Ids
+    is_text: tuple[bool, ...]
+    """For each of `ids`, whether it is the row's own text, not the template's words."""
+    label: Ids
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """What a method may know of its task's training rows, if it names `rows` among its arguments."""
+
+    demonstrations: tuple[Demonstration, ...]
+    """In the order of the table."""
+    gradients: Callable[[Tensor], Tensor]
+    """The gradient of each row's loss with regard to embeddings [P, D], which take the place of the layout's
+    only slot, however many they are: [B, P, D]."""
 
 
 @dataclass(frozen=True, kw_only=True)

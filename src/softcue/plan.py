@@ -16,12 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from softcue.build import build_data, fill_tasks, validate
+from softcue.configs.combinations import expect_evolution_possible
 from softcue.configs.ranges import expect_in_range
 from softcue.data.classes import named_classes
 from softcue.data.run_data import ON_REQUEST, Part, RunData
 from softcue.errors import ConfigError, SoftcueError, printable
 from softcue.runs.contents import content_digests
-from softcue.runs.identity import content_paths, gather_declarations, leaves, run_id
+from softcue.runs.identity import content_paths, gather_declarations, leaves, paths_as, run_id
 from softcue.runs.store import RunFolder
 from softcue.training.recorder import Recorder
 from softcue.training.run import Run
@@ -38,6 +39,7 @@ def prepare(config: DictConfig) -> tuple[Run, ...]:
         SoftcueError: settings that are missing, out of range or contradict each other, or unusable rows.
     """
     config = copy.deepcopy(config)
+    expect_evolution_possible(config)
     _say(tuple(fill_tasks(config)))
     return tuple(_prepare(member) for member in members(config))
 
@@ -88,7 +90,9 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     values = dict(leaves(settings))
     if "???" in values.values():
         expect_given(config)
-    expect_in_range(values)
+    # A value that others refer to is refused under its own name.
+    referred = paths_as(settings, "by_reference")
+    expect_in_range(dict(sorted(values.items(), key=lambda item: item[0] not in referred)))
     return settings
 
 

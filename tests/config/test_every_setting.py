@@ -15,7 +15,14 @@ from softcue.plan import resolve
 from softcue.runs.identity import DECLARATIONS, declarations, identity, leaves, paths_as, run_id
 from tests.composing import CHOICES, choose
 
+OF_SOURCE = [f"{place}.initialiser.backbone" for place in ("prompt", "prompt.method")]
+"""The settings of the model that a recycled prompt was trained for."""
 NO_EFFECT = {
+    *(
+        f"{backbone}.{name}"
+        for backbone in OF_SOURCE
+        for name in ("cache_dir", "engine", "gradient_checkpointing")
+    ),
     "backbone.cache_dir",
     "backbone.engine",
     "backbone.gradient_checkpointing",
@@ -63,8 +70,12 @@ BY_CONTENT = {
     "data.source.test_path",
     "data.source.unlabelled_path",
     "objective.teachers",
+    "prompt.initialiser.library",
     "prompt.initialiser.path",
+    "prompt.initialiser.query",
+    "prompt.method.initialiser.library",
     "prompt.method.initialiser.path",
+    "prompt.method.initialiser.query",
     "prompt.method.path",
     "prompt.method.runs",
     "prompt.method.source",
@@ -138,7 +149,10 @@ def test_the_declarations_are_these(every_config: dict[str, dict[str, Any]]) -> 
         "by_reference": BY_REFERENCE,
         "by_content": BY_CONTENT,
         "processes": PROCESSES,
-        "where_given": {"backbone.chat", "data.decoding", "data.max_target_length", "trainer.max_steps"},
+        "where_given": {
+            *(f"{backbone}.chat" for backbone in ("backbone", *OF_SOURCE)),
+            *("data.decoding", "data.max_target_length", "trainer.max_steps"),
+        },
     }
 
 

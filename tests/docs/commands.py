@@ -23,7 +23,7 @@ RECORDED = (
     "source",
     *(
         f"softcue-{name}"
-        for name in ("train", "predict", "chain", "data", "report", "export", "inspect", "watch")
+        for name in ("train", "predict", "chain", "data", "report", "export", "inspect", "prompts", "watch")
     ),
 )
 """The programs that pages name; bash knows no other, apart from those that make up arguments."""

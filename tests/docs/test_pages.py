@@ -119,7 +119,7 @@ def dotted(node: object, above: str) -> Iterator[str]:
 
 APART = ("tuned", "sweep", "experiment", "debug", "chain", "report")
 FILES = (".safetensors", ".html", ".csv")
-APPS = ("predict", "report", "export", "inspect", "watch", "chain")
+APPS = ("predict", "report", "export", "inspect", "prompts", "watch", "chain")
 SETTINGS = frozenset(setting_names())
 TOP_LEVEL = frozenset(name.split(".")[0] for name in SETTINGS) - {"hydra"}
 

@@ -20,7 +20,7 @@ from softcue.inspect.reading import Embeddings, Prefix, Reading, read
 from softcue.trained import TrainedPrompt, load
 from tests.inspect.conftest import TrainFast
 
-METHODS = ["p_tuning_lstm", "prefix_tuning", "prefix_tuning_projected"]
+METHODS = ["cpt", "p_tuning_lstm", "prefix_tuning", "prefix_tuning_projected"]
 
 
 def reading(trained: TrainedPrompt, prompt: int = 0) -> Reading:
@@ -62,6 +62,28 @@ def test_the_drift_of_a_trained_prompt_is_its_distance_from_the_start(train_fast
     assert drift.distance.min() > 0
     torch.testing.assert_close(drift.distance, (now - start)[0].square().sum(dim=1).sqrt())
     torch.testing.assert_close(drift.cosine, cosine_similarity(now[0], start[0], dim=1))
+
+
+def test_a_prompt_of_labelled_rows_has_not_left_its_balls(train_fast: TrainFast) -> None:
+    radii = [f"prompt.method.{kind}_radius=0.1" for kind in ("text", "template")]
+    cpt = ("prompt=cpt", "prompt.learning_rate=1", *radii)
+    (drift,) = drifts(reading(load(train_fast(*cpt))))
+    moved = drift.distance[drift.distance > 0]
+    assert 50 < len(moved) < 100  # labels stay
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.1), rtol=0, atol=1e-4)
+
+
+def test_a_pruned_prompt_is_shorter_and_says_that_its_start_cannot_be_made_again(
+    train_fast: TrainFast,
+) -> None:
+    source = train_fast("prompt=prompt_tuning")
+    folder = train_fast("prompt=xprompt", f"prompt.source={source}", "prompt.method.num_pieces=4")
+    trained = load(folder)
+    assert trained.bank.num_virtual_tokens == (8,)
+    of = reading(trained)
+    assert any("starts from gradients of the training rows" in note for note in of.notes)
+    assert trained.record.parameters is not None
+    assert trained.record.parameters.trainable == 8 * trained.lm.spec.hidden_size // 2
 
 
 def test_a_prefix_moved_by_one_number_has_drifted_there_alone(train_fast: TrainFast) -> None:

@@ -13,6 +13,12 @@ from tests.integration.conftest import CACHE
 
 SOURCES = {
     "prompt.initialiser.path": ["prompt=prompt_tuning", "prompt/initialiser=saved"],
+    "prompt.initialiser.query": [
+        *("prompt=prompt_tuning", "prompt/initialiser=nearest", "prompt.initialiser.library=[none]"),
+    ],
+    "prompt.initialiser.library": [
+        *("prompt=prompt_tuning", "prompt/initialiser=nearest", "prompt.initialiser.query=none"),
+    ],
     "prompt.runs": ["prompt=ensemble"],
     "prompt.source": ["prompt=multitask_target"],
 }
@@ -31,7 +37,7 @@ def prompt_in(folder: Path, content: bytes) -> Path:
 
 
 def name_of_run(setting: str, source: Path) -> str:
-    value = f"[{source}]" if setting == "prompt.runs" else str(source)
+    value = f"[{source}]" if setting in ("prompt.runs", "prompt.initialiser.library") else str(source)
     overrides = ["experiment=quickstart", *SOURCES[setting], f"{setting}={value}", f"paths.cache={CACHE}"]
     (run,) = prepare(train_config(*overrides))
     return run.folder.path.name

@@ -24,6 +24,33 @@ def expect_possible(method: Settings, *, num_virtual_tokens: int) -> None:
         check(method, num_virtual_tokens)
 
 
+def expect_evolution_possible(settings: Settings) -> None:
+    """Refuse what a search without gradients cannot have; `settings` are composed, of a whole run.
+
+    Raises:
+        ConfigError: names the setting, its value and the way out.
+    """
+    if settings["optimizer"].get("_target_") != EVOLUTION:
+        return
+    if any(settings["joint"].values()):
+        raise ConfigError(
+            f"joint is {dict(settings['joint'])}, and optimizer=cma_es already fills a pass with its "
+            "candidates; train the runs one after another, as with -m seed=0,1."
+        )
+    for callback in (settings.get("callbacks") or {}).values():
+        if (callback or {}).get("monitor") is not None:
+            raise ConfigError(
+                f"callbacks has {callback['_target_']}, which chooses by {callback['monitor']}, and "
+                "optimizer=cma_es keeps the candidate of the lowest training loss; use callbacks=default."
+            )
+    method = settings["prompt"]["method"]["_target_"]
+    if method.startswith("softcue.baselines.adapters."):
+        raise ConfigError(
+            f"prompt.method is {method.rpartition('.')[2]}, an adapter with too many numbers for "
+            "optimizer=cma_es; use optimizer=adamw."
+        )
+
+
 def _low_rank(method: Settings, num_virtual_tokens: int) -> None:
     if method["rank"] > num_virtual_tokens:
         raise ConfigError(
@@ -47,6 +74,7 @@ def _cartridge(method: Settings, num_virtual_tokens: int) -> None:
         )
 
 
+EVOLUTION = "softcue.training.evolution.Evolution"
 CHECKS: Mapping[str, Callable[[Settings, int], None]] = {
     "softcue.prompts.cartridge.Cartridge": _cartridge,
     "softcue.prompts.low_rank.LowRankPrompt": _low_rank,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from softcue.data.chat import Turn
 from softcue.data.collate import Collator, Example
 from softcue.data.columns import Columns
+from softcue.data.demonstrations import demonstration
 from softcue.data.encode import Encoder, Kind
 from softcue.data.encoded import EncodedRow
 from softcue.data.pool import Pool, Source, load_pool
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
     from transformers import PreTrainedTokenizerFast
 
-    from softcue.contracts import Choices
+    from softcue.contracts import Choices, Demonstration
     from softcue.data.order import EpochShuffle
 
 log = logging.getLogger(__name__)
@@ -164,6 +165,11 @@ class PromptData(RunData):
 
     def kinds(self, part: Part, row: int) -> list[Kind]:
         return self.encoder.kinds(self._table(part).row(row))
+
+    def demonstrations(self) -> tuple[Demonstration, ...]:
+        """The training rows with their labels, or the texts that follow them."""
+        pairs = zip(self._table("train").rows(), self._examples["train"], strict=True)
+        return tuple(demonstration(self.encoder, row, own.choices[own.target]) for row, own in pairs)
 
     def eval_dataloader(self, rows: Rows) -> DataLoader[Example]:
         """Batches of rows of similar length; `Batch.row_B` are the rows' numbers."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from softcue.contracts import BackboneSpec
+from softcue.contracts import BackboneSpec, PromptBank
 from softcue.errors import ConfigError
 from softcue.formats.peft import flattened
 from softcue.prompts.initialisers import Initialiser
@@ -27,21 +27,31 @@ class Saved(Initialiser):
 
     def vectors(self, spec: BackboneSpec, *, num_tokens: int, width: int, generator: Generator) -> Tensor:
         bank, _ = read_prompt(self.path, spec=spec, member=self.member, key="prompt.initialiser")
-        if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
-            table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
-            form, way_out = "keys and values", "prompt=prefix_tuning prompt.method.through_backbone=false"
-        else:
-            assert bank.embeddings_TPD is not None, "read_prompt refuses an empty bank"
-            table_PW = bank.embeddings_TPD[0]
-            form, way_out = "embeddings", "prompt=prompt_tuning, prefix_tuning or p_tuning"
-        if table_PW.shape[1] != width:
-            raise ConfigError(
-                f"prompt.initialiser.path={self.path} holds {form} of {table_PW.shape[1]} numbers a token, "
-                f"and this prompt starts from {width}; choose {way_out}."
-            )
-        if len(table_PW) != num_tokens:
-            raise ConfigError(
-                f"prompt.initialiser.path={self.path} has {len(table_PW)} virtual tokens, and this prompt "
-                f"{num_tokens}; set prompt.layout='\"[soft:{len(table_PW)}]{{input}}\"'."
-            )
-        return table_PW.clone()
+        where = f"prompt.initialiser.path={self.path}"
+        return start_vectors(bank, num_tokens=num_tokens, width=width, where=where)
+
+
+def start_vectors(bank: PromptBank, *, num_tokens: int, width: int, where: str) -> Tensor:
+    """The numbers of a bank's only prompt, token by token: [P, width].
+
+    Raises:
+        ConfigError: the prompt has another form or another number of virtual tokens; `where` names it.
+    """
+    if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
+        table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
+        form, way_out = "keys and values", "prompt=prefix_tuning prompt.method.through_backbone=false"
+    else:
+        assert bank.embeddings_TPD is not None, "a saved prompt has virtual tokens"
+        table_PW = bank.embeddings_TPD[0]
+        form, way_out = "embeddings", "prompt=prompt_tuning, prefix_tuning or p_tuning"
+    if table_PW.shape[1] != width:
+        raise ConfigError(
+            f"{where} holds {form} of {table_PW.shape[1]} numbers a token, and this prompt starts from "
+            f"{width}; choose {way_out}."
+        )
+    if len(table_PW) != num_tokens:
+        raise ConfigError(
+            f"{where} has {len(table_PW)} virtual tokens, and this prompt {num_tokens}; set "
+            f"prompt.layout='\"[soft:{len(table_PW)}]{{input}}\"'."
+        )
+    return table_PW.clone()

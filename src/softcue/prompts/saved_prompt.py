@@ -62,7 +62,7 @@ def read_prompt(
         ConfigError: no such member, or a prompt for another model; its numbers are not read then.
         RunError: no prompt, or a damaged one.
     """
-    source = _open(Path(path), key=key)
+    source = open_source(path, where=f"{key}.path={path}")
     count = source.shape.num_prompts
     if (member is None and count > 1) or not 0 <= (member or 0) < count:
         raise ConfigError(
@@ -90,7 +90,9 @@ def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
         )
 
 
-def _open(place: Path, *, key: str) -> PromptSource:
+def open_source(path: str, *, where: str) -> PromptSource:
+    """A run's folder, a prompt.safetensors or an adapter's folder; RunError, with `where`, if it is none."""
+    place = Path(path)
     if (place / PROMPT).is_file():
         return open_prompt(place / PROMPT)
     if (place / CONFIG).is_file():
@@ -98,6 +100,6 @@ def _open(place: Path, *, key: str) -> PromptSource:
     if place.is_file():
         return open_prompt(place)
     raise RunError(
-        f"{key}.path={place} holds no prompt; give the folder of a complete run, a {PROMPT} or the folder "
-        "of a PEFT adapter."
+        f"{where} holds no prompt; give the folder of a complete run, a {PROMPT} or the folder of a PEFT "
+        "adapter."
     )

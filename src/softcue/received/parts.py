@@ -52,6 +52,7 @@ MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
     MULTITASK: "embeddings",
     "softcue.prompts.cartridge.Cartridge": "keys and values",
+    "softcue.prompts.cpt.ContextPrompt": "embeddings",
     "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
     "softcue.prompts.low_rank.LowRankPrompt": "embeddings",
     "softcue.prompts.multitask.MultitaskTarget": "embeddings",
@@ -60,8 +61,10 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.prefix_tuning.PrefixTuning": "keys and values",
     "softcue.prompts.prefix_tuning.ProjectedPrefixTuning": "keys and values",
     "softcue.prompts.prompt_tuning.PromptTuning": "embeddings",
+    "softcue.prompts.random_subspace.RandomSubspace": "embeddings",
     "softcue.prompts.residual.ResidualPrompt": "embeddings",
     "softcue.prompts.superposition.SuperposedPrompt": "embeddings",
+    "softcue.prompts.xprompt.XPrompt": "embeddings",
 }
 """The form of the prompts of our own methods."""
 

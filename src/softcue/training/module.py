@@ -27,6 +27,7 @@ from softcue.evaluation.predictions import predict_batch
 from softcue.evaluation.scoring import Scoring
 from softcue.training.member import Member
 from softcue.training.objectives import Objective
+from softcue.training.own_labels import with_own_labels
 from softcue.training.schedules import SchedulerFactory, make_scheduler
 
 
@@ -74,7 +75,8 @@ class PromptModule(LightningModule):
         banks = [member.bank_at(self.global_step) for member, _ in running]
         losses = self.objective.losses(self.lm, banks, [batch for _, batch in running], self.scoring)
         means, sums = [], []
-        for (member, batch), loss in zip(running, losses, strict=True):
+        for (member, batch), bank, of_rows in zip(running, banks, losses, strict=True):
+            loss = with_own_labels(self.lm, bank, member.prompt.own_labels, of_rows, num_rows=len(batch))
             if self._is_finite(member, loss.mean, "the loss"):
                 mean = loss.mean.detach()
                 self.log(f"{member.prefix}train/loss_step", mean, batch_size=len(batch))
@@ -92,6 +94,11 @@ class PromptModule(LightningModule):
             weight = cast(Tensor, self.trainer.strategy.reduce(weight, reduce_op="mean"))
             # Lightning has divided the gradients by the number of batches and averaged them over processes.
             member.average_gradients(weight / self.trainer.accumulate_grad_batches)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        for member in self.running:
+            member.prompt.after_update()
 
     def configure_gradient_clipping(
         self,
