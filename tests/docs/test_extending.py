@@ -85,6 +85,7 @@ def test_a_callback_on_the_command_line(work: Path) -> None:
     assert record_of(train(work, with_words("+callbacks.timer"))).status == "complete"
 
 
+@pytest.mark.slow
 def test_a_metric_is_in_the_record_the_curve_and_the_report(work: Path) -> None:
     folder = train(work, with_words("experiment=with_mcc"))
     assert "own/mcc" in record_of(folder).metrics["test"]

@@ -102,6 +102,7 @@ def test_without_a_terminal_each_epoch_is_a_line(
     assert "━" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_says_which_job_of_how_many_and_the_time_left(overrides: list[str], tmp_path: Path) -> None:
     text = shown("-m", *overrides, "trainer.max_epochs=1", "seed=0,1,2", cwd=tmp_path)
     assert "job 1 of 3: seed=0" in text

@@ -86,6 +86,7 @@ def test_the_policy_allows_this_pages_script_alone(hostile: tuple[Comparison, st
     assert f"script-src 'sha256-{digest}'; " in policy
 
 
+@pytest.mark.slow
 def test_the_same_comparison_gives_the_same_page(hostile: tuple[Comparison, str]) -> None:
     assert page(hostile[0]) == hostile[1]
 

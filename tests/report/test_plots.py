@@ -39,6 +39,7 @@ def bare() -> Comparison:
     return make_comparison(replace(task, cells=cells, rows=None, pairs=(), best_of_k=()))
 
 
+@pytest.mark.slow
 def test_every_plot_is_drawn_from_records_that_hold_what_it_needs() -> None:
     grid = [
         ("prompt_tuning", {"prompt.layout": layout, "split.num_train": labels, "prompt.learning_rate": rate})

@@ -47,7 +47,7 @@ CASES = {
         "optimizer.lr=3",
     ],
 }
-QUICK = ("prompt tuning", "an LSTM with dropout", "a suffix prompt")
+QUICK = ("an LSTM with dropout", "a suffix prompt")
 JOINT = {
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"],
     "validated": ["joint.learning_rate=[0.1,0.01]", "split.num_validation=6"],

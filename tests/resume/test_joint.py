@@ -28,7 +28,7 @@ CASES = {
     "several tasks": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
     "one prompt for several tasks": ["data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
 }
-QUICK = ("a suffix", "an LSTM with dropout")
+QUICK = ("a suffix",)
 
 
 def record_of(folder: RunFolder) -> RunRecord:

@@ -150,6 +150,7 @@ def test_the_best_trial_by_perplexity_is_the_lowest() -> None:
     assert best_trial(trials, "a", METRICS["perplexity"]) is trials[1]
 
 
+@pytest.mark.slow
 def test_an_equal_budget_of_nothing_is_refused(sweep: Sweep, tiny: list[str]) -> None:
     space = "+hydra.sweeper.spaces.prompt_tuning={optimizer.lr: 'interval(0, 1)'}"
     for given, missing in (
