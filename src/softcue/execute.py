@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from softcue.build import build_learners, build_prompted_backbone, build_scoring, expect_joint
+from softcue.build.checks import expect_joint
+from softcue.build.evaluation import build_scoring
+from softcue.build.learners import build_learners
+from softcue.build.prompted import build_prompted_backbone
 from softcue.errors import PrunedError, TrainingError
 from softcue.plan import prepare, should_run
 from softcue.runs.store import RunFolder

@@ -15,7 +15,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from softcue.build import build_data, fill_tasks, validate
+from softcue.build.checks import validate
+from softcue.build.data import build_data, fill_tasks
 from softcue.configs.combinations import expect_evolution_possible
 from softcue.configs.ranges import expect_in_range
 from softcue.data.classes import named_classes

@@ -13,7 +13,9 @@ from lightning import Trainer
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from softcue.build import build_backbone, build_data, build_learners
+from softcue.build.backbone import build_backbone
+from softcue.build.data import build_data
+from softcue.build.learners import build_learners
 from softcue.contracts import PromptBank
 from softcue.errors import ConfigError, RunError
 from softcue.execute import train

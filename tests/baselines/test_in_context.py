@@ -12,7 +12,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics.pairwise import cosine_similarity
 
 from softcue.baselines.in_context import InContext
-from softcue.build import build_backbone, build_data
+from softcue.build.backbone import build_backbone
+from softcue.build.data import build_data
 from softcue.contracts import PromptBank
 from softcue.evaluation.scoring import Scoring
 from softcue.training.in_context import InContextLearner

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from softcue.build import build_data
+from softcue.build.data import build_data
 from softcue.contracts import PromptBank
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Part

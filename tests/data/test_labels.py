@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from softcue.build import build_data, build_prompted_backbone
+from softcue.build.data import build_data
+from softcue.build.prompted import build_prompted_backbone
 from softcue.data.labels import never_chosen
 from softcue.data.task import Task
 from tests.composing import train_config

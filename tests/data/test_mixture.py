@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from softcue.build import build_data
+from softcue.build.data import build_data
 from softcue.contracts import Batch
 from softcue.data.mixture import MixedData
 from softcue.errors import ConfigError

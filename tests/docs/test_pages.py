@@ -20,7 +20,7 @@ from docs import options as options_page
 from docs.fill import BLOCK, PAGES, ROOT, filled
 from experiments.speed.table import markdown
 from experiments.trust import attacks
-from softcue.build import build_prompt
+from softcue.build.prompted import build_prompt
 from softcue.configs import CONFIG_PATH
 from softcue.configs.groups import GROUPS, options
 from softcue.data.template import compose

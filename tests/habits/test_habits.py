@@ -8,7 +8,7 @@ import pytest
 from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 
-from softcue.build import build_trainer
+from softcue.build.trainer import build_trainer
 from softcue.errors import SoftcueError
 from softcue.runs.record import RunRecord
 from tests.composing import train_config

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 import softcue.hub
 from softcue.backbone.load import _load
-from softcue.build import _backbone
+from softcue.build.backbone import _backbone
 from tests.hub.server import Hub
 from tests.tiny import tiny_model
 

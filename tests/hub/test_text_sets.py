@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from softcue.build import build_data
+from softcue.build.data import build_data
 from softcue.data.prompt_data import PromptData
 from tests.composing import train_config
 from tests.hub.server import Hub

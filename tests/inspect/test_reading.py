@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch.nn.functional import cosine_similarity
 
-from softcue.build import build_prompt
+from softcue.build.prompted import build_prompt
 from softcue.contracts import PromptBank
 from softcue.errors import ConfigError, RunError
 from softcue.formats.prompt_file import load_bank

@@ -15,7 +15,8 @@ import torch
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from softcue.build import build_backbone, build_data
+from softcue.build.backbone import build_backbone
+from softcue.build.data import build_data
 from softcue.contracts import Batch
 from softcue.errors import TrainingError
 from softcue.evaluation.predictions import predict

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from softcue.backbone.base import Backbone
-from softcue.build import build_data
+from softcue.build.data import build_data
 from softcue.errors import ConfigError
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder

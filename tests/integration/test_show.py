@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from softcue.build import build_data, build_prompted_backbone
+from softcue.build.data import build_data
+from softcue.build.prompted import build_prompted_backbone
 from softcue.errors import ConfigError
 from softcue.inspect.row import Token, render, tokens_of_first_row
 from tests.running import train_one

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 import softcue
-from softcue.build import build_data
+from softcue.build.data import build_data
 from softcue.configs import CONFIG_PATH
 from softcue.errors import BackboneError, ConfigError, RunError
 from softcue.execute import train
@@ -223,7 +223,7 @@ def test_a_run_on_classes_says_how_often_the_generated_label_is_right(quickstart
 def test_what_needs_classes_is_refused_before_loading(
     quickstart: Quickstart, monkeypatch: pytest.MonkeyPatch, overrides: list[str], message: str
 ) -> None:
-    monkeypatch.setattr("softcue.build.build_backbone", lambda _: pytest.fail("loads the model"))
+    monkeypatch.setattr("softcue.build.prompted.build_backbone", lambda _: pytest.fail("loads the model"))
     with pytest.raises(ConfigError, match=message):
         prepare(quickstart(*TEXTS, *overrides))
 

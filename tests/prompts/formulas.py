@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from softcue.backbone.stream_lm import StreamLM
-from softcue.build import build_prompt
+from softcue.build.prompted import build_prompt
 from softcue.contracts import PromptBank, SoftPrompt
 from softcue.data.template import compose
 from tests.composing import train_config

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from softcue.backbone.stream_lm import StreamLM
-from softcue.build import build_prompt
+from softcue.build.prompted import build_prompt
 from softcue.contracts import Demonstration, PromptBank, SoftPrompt, TrainingRows
 from softcue.data.template import compose
 from softcue.formats.prompt_file import bank_to_bytes, load_bank

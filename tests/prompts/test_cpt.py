@@ -13,7 +13,8 @@ from peft import CPTConfig, TaskType, get_peft_model
 from torch import Generator, Tensor
 
 from softcue.backbone.stream_lm import StreamLM
-from softcue.build import build_data, validate
+from softcue.build.checks import validate
+from softcue.build.data import build_data
 from softcue.contracts import Demonstration, PromptBank, TrainingRows
 from softcue.errors import ConfigError
 from softcue.plan import resolve

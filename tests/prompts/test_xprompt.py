@@ -12,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from softcue.backbone.stream_lm import StreamLM
-from softcue.build import build_data, validate
+from softcue.build.checks import validate
+from softcue.build.data import build_data
 from softcue.contracts import PromptBank, TrainingRows
 from softcue.errors import ConfigError
 from softcue.evaluation.scoring import Scoring

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from softcue.build import build_backbone
+from softcue.build.backbone import build_backbone
 from softcue.plan import prepare
 from softcue.runs import contents
 from softcue.runs.contents import content_digest, content_digests

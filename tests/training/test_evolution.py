@@ -13,7 +13,7 @@ import torch
 from cmaes import CMA
 from omegaconf import DictConfig
 
-from softcue.build import build_learners
+from softcue.build.learners import build_learners
 from softcue.contracts import Batch, PromptBank
 from softcue.errors import ConfigError
 from softcue.formats.prompt_file import load_bank

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.progress import track
 
-from softcue.build import build_data, validate
+from softcue.build.checks import validate
+from softcue.build.data import build_data
 from softcue.configs.compose import Composer
 from softcue.errors import ConfigError, DataError, SoftcueError
 from softcue.plan import asked_parts, fingerprint_of, folder_of, members, resolve
