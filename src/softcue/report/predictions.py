@@ -35,7 +35,7 @@ class RowTable:
             names = [name for name in pq.read_schema(path).names if name != "text"]
             if "references" in names:
                 return None
-            table = pq.read_table(path, columns=names)
+            table = _read(path, names)
             return self._aligned(table, fingerprint=fingerprint)
         except (OSError, pa.ArrowException, KeyError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -45,7 +45,7 @@ class RowTable:
         """Add the texts of rows that predictions have named; runs of softcue 0.1.0 have stored none."""
         if "text" not in pq.read_schema(path).names:
             return
-        table = pq.read_table(path, columns=["id", "text"])
+        table = _read(path, ["id", "text"])
         for name, text in zip(*(table[column].to_pylist() for column in ("id", "text")), strict=True):
             number = self._numbers.get((fingerprint, name))
             if number is not None:
@@ -98,3 +98,9 @@ class RowTable:
         if found.null_count > column.null_count:
             raise ValueError("it names a class that has no probability")
         return np.asarray(pc.fill_null(found, -1).to_numpy()).astype(np.int64)
+
+
+def _read(path: Path, columns: list[str]) -> pa.Table:
+    # pyarrow.parquet.read_table reads folders and filters too, for which it imports pandas.
+    with pq.ParquetFile(path) as file:
+        return file.read(columns)

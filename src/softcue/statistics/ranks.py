@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from softcue.statistics.outcomes import Floats
 
@@ -25,6 +24,8 @@ class RankStatistics:
 
 def rank_statistics(score_TM: Floats, *, higher_is_better: bool, level: float = 0.95) -> RankStatistics:
     """Rank at least two methods on each task; ties share their mean rank."""
+    from scipy import stats  # takes a second to import, which comparisons of few tasks do without
+
     num_tasks, num_methods = score_TM.shape
     rank_TM = stats.rankdata(-score_TM if higher_is_better else score_TM, axis=1)
     if num_methods > 2:
