@@ -8,9 +8,11 @@ import hydra
 from omegaconf import DictConfig
 
 import softcue
-from softcue.cli import run_app
+from softcue.cli import print_error, run_app
 from softcue.configs import CONFIG_PATH
 from softcue.configs.compose import expect_command_read, without_null_groups
+from softcue.configs.options import expect_options
+from softcue.errors import ConfigError
 
 
 def main() -> None:
@@ -23,6 +25,10 @@ def main() -> None:
     elif "--version" in arguments:
         print(f"softcue {softcue.__version__}")
     else:
+        try:
+            expect_options(arguments)
+        except ConfigError as error:
+            raise print_error(error) from error
         sys.argv[1:] = without_null_groups(arguments)
         run()
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, cast
 import torch
 from pydantic import Field
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from softcue.backbone.base import Backbone
@@ -29,6 +30,9 @@ Repo = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")]
 
 log = logging.getLogger(__name__)
+
+# Its bars of loading weights are noise in a log; softcue says which model it has loaded.
+disable_progress_bar()
 
 
 def from_embedded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from rich.progress import track
 
 from softcue.data.chat import Turn
 from softcue.data.columns import Columns
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 Kind = Literal["virtual", "special", "template", "text"]
 """A token's origin: a virtual token, a special token that the tokenizer puts in front of a text, the
 words of the template or layout, or the row's own text."""
+
+PROGRESS_BAR_MIN_ROWS = 2000
+"""Fewer are encoded within a second."""
 
 Fields = Mapping[str, str]
 """A row's columns by name."""
@@ -146,23 +152,13 @@ class Encoder:
         cache = None if cache_dir is None else Path(cache_dir) / "encoded" / f"{fingerprint}.rows"
         if cache is not None and (known := read_encoded(cache)) is not None:
             return known
-        import datasets  # takes a second, which a dry run need not wait
-
-        mapped = datasets.Dataset.from_dict(dict(rows.by_name)).map(
-            self._encode_columns,
-            remove_columns=list(rows.by_name),
-            keep_in_memory=True,
-            new_fingerprint=fingerprint,
-            desc=f"encoding {part} rows",
-        )
-        encoded = [EncodedRow(ids=row["ids"], was_cut=row["was_cut"]) for row in mapped]
+        without_bar = len(rows) < PROGRESS_BAR_MIN_ROWS or not sys.stdout.isatty()
+        what = f"encode {part} rows"
+        each = track(rows.rows(), total=len(rows), description=what, disable=without_bar, transient=True)
+        encoded = [self.encode_row(fields) for fields in each]
         if cache is not None:
             write_encoded(cache, encoded)
         return encoded
-
-    def _encode_columns(self, fields: dict[str, str]) -> dict[str, object]:
-        row = self.encode_row(fields)
-        return {"ids": row.ids, "was_cut": row.was_cut}
 
     def _ids(self, fields: Fields) -> list[int]:
         ids: list[int] = []

@@ -1,0 +1,61 @@
+"""Options of groups on the command line: a name that no YAML has is refused, with those that are near."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from softcue.configs import CONFIG_PATH
+from softcue.errors import ConfigError
+
+_CHOICE = re.compile(r"\+{0,2}(?P<group>[\w/]+)(@[\w.]+)?=(?P<options>[\w./,-]+)")
+_ELSEWHERE = ("-sc", "--shell-completion", "hydra.searchpath")
+"""Arguments with which words are incomplete, or options may stand in folders that only Hydra knows."""
+
+
+def expect_options(arguments: Sequence[str]) -> None:
+    """Check the choices of groups, such as `prompt=p_tuning` or, for a sweep, `prompt=p_tuning,residual`.
+
+    Hydra's own message has ten lines, and leaves out options in folders, such as `baseline/tfidf`.
+
+    Raises:
+        ConfigError: a group has no such option; names those that are near, or all.
+    """
+    if any(argument.startswith(_ELSEWHERE) for argument in arguments):
+        return
+    folders = [CONFIG_PATH, *_own_folders(arguments)]
+    for argument in arguments:
+        choice = _CHOICE.fullmatch(argument)
+        if choice is None or choice["group"].startswith("hydra"):
+            continue
+        options = _options([folder / choice["group"] for folder in folders])
+        for name in choice["options"].split(","):
+            if options and name not in (*options, "null"):
+                raise ConfigError(_message(choice["group"], name, options))
+
+
+def _own_folders(arguments: Sequence[str]) -> Iterator[Path]:
+    """The folders of `--config-dir FOLDER` and its other spellings."""
+    for at, argument in enumerate(arguments):
+        flag, _, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            yield Path(value or (arguments[at + 1] if at + 1 < len(arguments) else "."))
+
+
+def _options(groups: Sequence[Path]) -> list[str]:
+    """The options of a group, those in its folders behind its own."""
+    paths = [path.relative_to(group).with_suffix("") for group in groups for path in group.rglob("*.yaml")]
+    return sorted({path.as_posix() for path in paths}, key=lambda name: (name.count("/"), name))
+
+
+def _message(group: str, name: str, options: Sequence[str]) -> str:
+    shown = [option for option in options if not option.rpartition("/")[2].startswith("_")]
+    by_last = {option.rpartition("/")[2]: option for option in reversed(shown)}
+    last = name.rpartition("/")[2]
+    names = get_close_matches(last, by_last) or [other for other in sorted(by_last) if last in other][:3]
+    what = f"{group}={name}: there is no such option"
+    if names:
+        return f"{what}; did you mean {' or '.join(f'{group}={by_last[other]}' for other in names)}?"
+    return f"{what}; choose one of {', '.join(option for option in shown if '/' not in option)}."
