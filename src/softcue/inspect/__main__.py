@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -11,7 +12,9 @@ from softcue.cli import run_app
 from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
 from softcue.runs.atomic import write_atomic
+from softcue.runs.symptoms import Symptom
 from softcue.tables.render import expect_format, write_tables
+from softcue.tables.table import Column, Table
 
 PICTURES = ("png", "svg")
 
@@ -27,6 +30,12 @@ def main(settings: DictConfig) -> None:
     from softcue.trained import load
 
     prompt = load(settings.run, task=settings.task)
+    if settings.why:
+        from softcue.inspect.why import why
+
+        found = why(prompt, prompt=settings.prompt, num_rows=settings.rows)
+        write_tables([symptoms_table(found, settings.run)], form=settings.format, output=settings.output)
+        return
     reading = read(prompt, prompt=settings.prompt, num_nearest=settings.nearest, num_rows=settings.rows)
     shown = [full_table(reading)] if settings.format == "csv" else tables(reading)
     write_tables(shown, form=settings.format, output=settings.output, notes=reading.notes)
@@ -35,6 +44,20 @@ def main(settings: DictConfig) -> None:
 
         path = Path(settings.plot)
         write_atomic(path, draw(reading, form=path.suffix[1:]))
+
+
+def symptoms_table(symptoms: Sequence[Symptom], run: str) -> Table[Symptom]:
+    """A line for each check; the setting to try stands beside what was found."""
+    return Table(
+        title=f"Why might {run} not learn?",
+        columns=(
+            Column("check", lambda symptom: symptom.name),
+            Column("measured", lambda symptom: symptom.measured),
+            Column("", lambda symptom: "look here" if symptom.is_found else "", name="is_found"),
+            Column("try", lambda symptom: symptom.way_out if symptom.is_found else ""),
+        ),
+        rows=symptoms,
+    )
 
 
 def _check(settings: DictConfig) -> None:

@@ -83,9 +83,9 @@ def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int
         ConfigError: the bank has no such prompt.
         DataError: the training rows are no longer there.
     """
-    bank = _member(trained, prompt)
+    bank = member(trained, prompt)
     start, start_notes = _start(trained)
-    train, data_notes = _training_rows(trained)
+    train, data_notes = training_rows_of(trained)
     texts = train.select(range(min(num_rows, len(train))))
     view = watch_text(trained.lm, bank, [trained.encoder.encode_row(row).ids for row in texts.rows()])
     now, before = _vectors(bank), None if start is None else _vectors(start)
@@ -104,7 +104,8 @@ def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int
     )
 
 
-def _member(trained: TrainedPrompt, prompt: int) -> PromptBank:
+def member(trained: TrainedPrompt, prompt: int) -> PromptBank:
+    """One prompt of a bank; RunError if the method has none, ConfigError if there is no such prompt."""
     if not trained.bank.tensors():
         raise RunError(
             f"{trained.folder} is a run of {trained.record.method}, which has no virtual tokens to "
@@ -134,7 +135,8 @@ def _start(trained: TrainedPrompt) -> tuple[PromptBank | None, Notes]:
     return start, ()
 
 
-def _training_rows(trained: TrainedPrompt) -> tuple[Columns, Notes]:
+def training_rows_of(trained: TrainedPrompt) -> tuple[Columns, Notes]:
+    """The run's own training rows, and a note if they have changed since."""
     rows, fingerprint = training_rows(trained)
     # The fingerprint of a run over several tasks is that of all their rows.
     if len(trained.parts.tasks) > 1 or fingerprint == trained.record.data_fingerprint:

@@ -16,6 +16,7 @@ from softcue.errors import PrunedError, RunError, SoftcueError, TrainingError, n
 from softcue.evaluation.scoring import Scoring
 from softcue.runs.memory import PeakMemory
 from softcue.runs.record import Training
+from softcue.runs.symptoms import of_files
 from softcue.training.learner import Fitted, Learner
 from softcue.training.process import use_earlier_threads
 from softcue.training.recorder import Recorder
@@ -95,6 +96,19 @@ class Session:
         with self.recorder.timing("evaluate_s"):
             result = evaluate(learner, run.data, run.folder, parts=run.parts, scoring=self.scoring, known={})
         self.recorder.record_scores(result.metrics, result.calibrations)
+        self._warn_of_symptoms()
+
+    def _warn_of_symptoms(self) -> None:
+        """Say what looks as if training had failed."""
+        path, record = self.run.folder.path, self.recorder.record
+        if record.training is None:
+            return
+        for sign in of_files(path, record):
+            if sign.is_found:
+                log.warning(
+                    "%s: %s. Try %s; softcue-inspect run=%s why=true checks more.",
+                    *(sign.name, sign.measured, sign.way_out, path),
+                )
 
     def _record_end(self, failure: BaseException | None) -> None:
         path = self.run.folder.path
