@@ -46,6 +46,13 @@ def test_wheel_holds_every_config(wheel: zipfile.ZipFile) -> None:
     assert configs <= set(wheel.namelist())
 
 
+def test_wheel_holds_every_module(wheel: zipfile.ZipFile) -> None:
+    # Hatchling leaves out what git ignores, as a clone does.
+    modules = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.py")}
+
+    assert modules <= set(wheel.namelist())
+
+
 def test_wheel_holds_every_template(wheel: zipfile.ZipFile) -> None:
     templates = {str(path.relative_to(ROOT / "src")) for path in (ROOT / "src").rglob("*.jinja")}
 
