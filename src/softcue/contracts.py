@@ -7,8 +7,8 @@ tokens, D hidden size, L layers, H key-value heads, K head size, V vocabulary, C
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -50,6 +50,40 @@ class BackboneSpec:
     """Embeddings [P, D], run from position 0, to their keys and values [L, H, P, K] each."""
     prefix_refusal: str | None = None
     """Why this model takes no keys and values in front of a row; None if it does."""
+    num_submodules: int = 1
+    """Inputs that take virtual tokens of their own: 2 for an encoder and a decoder."""
+    targets_apart: bool = False
+    """Whether labels and texts are inputs of their own, and do not continue the row."""
+    attentions: Mapping[str, range] = field(default_factory=dict)
+    """The layers of each kind of attention, by name, in a model with several."""
+
+    def expect_submodules(self, count: int) -> None:
+        """Refuse a prompt for more inputs than the model has; ConfigError names both."""
+        if count > self.num_submodules:
+            raise ConfigError(
+                f"prompt.method.submodules is {count}, and backbone {self.name} has {self.num_submodules} "
+                "input that takes virtual tokens; set it to null or 1, or choose an encoder-decoder such as "
+                "backbone=t5_base_lm_adapt."
+            )
+
+    def layers_of(self, attentions: Sequence[str] | None) -> Tensor | None:
+        """Which of the L layers belong to the named kinds of attention [L]; None for all.
+
+        Raises:
+            ConfigError: the model has no attention of that name.
+        """
+        if attentions is None:
+            return None
+        chosen_L = torch.zeros(self.num_layers, dtype=torch.bool)
+        for name in attentions:
+            if name not in self.attentions:
+                known = ", ".join(self.attentions) or "one kind of attention only"
+                raise ConfigError(
+                    f"prompt.method.attentions has {name!r}, and backbone {self.name} has {known}; set it to "
+                    "null for all."
+                )
+            chosen_L[list(self.attentions[name])] = True
+        return chosen_L
 
     def expect_prefixes(self) -> None:
         """Refuse a prompt of keys and values if the model takes none.
@@ -86,6 +120,10 @@ class PromptBank:
     embeddings_TPD: Tensor | None = None
     keys_TLHPK: Tensor | None = None
     values_TLHPK: Tensor | None = None
+    decoder_embeddings_TPD: Tensor | None = None
+    """As many virtual tokens in front of a decoder's start, beside those of the encoder's row."""
+    layers_L: Tensor | None = None
+    """Which of the L layers have keys and values, bool; the others' are zeros. None: all."""
     lengths_T: Tensor | None = None
     """How many of the P virtual tokens each prompt has, counted from the first; None: all."""
     vote: Vote | None = None
@@ -122,6 +160,8 @@ class PromptBank:
             embeddings_TPD=_concat_padded([bank.embeddings_TPD for bank in banks], axis=1),
             keys_TLHPK=_concat_padded([bank.keys_TLHPK for bank in banks], axis=3),
             values_TLHPK=_concat_padded([bank.values_TLHPK for bank in banks], axis=3),
+            decoder_embeddings_TPD=_concat_padded([bank.decoder_embeddings_TPD for bank in banks], axis=1),
+            layers_L=_shared([bank.layers_L for bank in banks]),
             lengths_T=torch.tensor(lengths) if uneven else None,
             vote=vote,
         )
@@ -133,6 +173,10 @@ class PromptBank:
             embeddings_TPD=None if self.embeddings_TPD is None else self.embeddings_TPD[own, :length],
             keys_TLHPK=None if self.keys_TLHPK is None else self.keys_TLHPK[own, :, :, :length],
             values_TLHPK=None if self.values_TLHPK is None else self.values_TLHPK[own, :, :, :length],
+            decoder_embeddings_TPD=(
+                None if self.decoder_embeddings_TPD is None else self.decoder_embeddings_TPD[own, :length]
+            ),
+            layers_L=self.layers_L,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -141,6 +185,8 @@ class PromptBank:
             "embeddings_TPD": self.embeddings_TPD,
             "keys_TLHPK": self.keys_TLHPK,
             "values_TLHPK": self.values_TLHPK,
+            "decoder_embeddings_TPD": self.decoder_embeddings_TPD,
+            "layers_L": self.layers_L,
             "lengths_T": self.lengths_T,
         }
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
@@ -172,6 +218,22 @@ def _concat_padded(tensors: Sequence[Tensor | None], *, axis: int) -> Tensor | N
     width = max(tensor.shape[axis] for tensor in present)
     padding = [(0, 0) * (tensor.dim() - 1 - axis) + (0, width - tensor.shape[axis]) for tensor in present]
     return torch.cat([pad(tensor, widths) for tensor, widths in zip(present, padding, strict=True)])
+
+
+def _shared(masks: Sequence[Tensor | None]) -> Tensor | None:
+    """The choice of layers that all banks have."""
+    first = masks[0]
+    same = all(
+        (mask is None) == (first is None)
+        and (mask is None or first is None or torch.equal(mask, first))
+        for mask in masks
+    )
+    if not same:
+        raise ConfigError(
+            "prompts with keys and values in different attentions cannot run together; train them one after "
+            "another."
+        )
+    return first
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from softcue.contracts import BackboneSpec, Batch, Choices, Decoding, Ids, Promp
 from softcue.errors import BackboneError
 from softcue.tokenizing import RowTokenizer
 
-Engine = Literal["stream", "plain"]
+Engine = Literal["stream", "plain", "encoder_decoder"]
 FP32_BYTES = 4
 
 
@@ -105,7 +105,7 @@ class Backbone(ABC):
             BackboneError: rows and new tokens are more than the model's positions, or the keys, values and
                 logits of all beams more than the memory that is free.
         """
-        length = longest + decoding.max_new_tokens
+        length = self.length_of(longest, decoding.max_new_tokens)
         if length > self.spec.max_positions:
             raise BackboneError(
                 f"a row of {longest} tokens and decoding.max_new_tokens={decoding.max_new_tokens} exceed the "
@@ -120,6 +120,10 @@ class Backbone(ABC):
                 f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on {self.device}. Use fewer "
                 "beams or smaller batches."
             )
+
+    def length_of(self, longest: int, new: int) -> int:
+        """Positions of a row of `longest` tokens and a text of `new` ones."""
+        return longest + new
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -238,6 +242,7 @@ def make_spec(
     sizes: KeyValueSizes,
     max_positions: int,
     prefix_refusal: str | None = None,
+    **others: Any,
 ) -> BackboneSpec:
     """The facts about a model that soft-prompt methods use."""
     rows = RowTokenizer(tokenizer)
@@ -256,4 +261,5 @@ def make_spec(
         tokenize=lambda text: rows.text(text).ids,
         key_values=key_values,
         prefix_refusal=prefix_refusal,
+        **others,
     )
