@@ -55,35 +55,37 @@ class BackboneSpec:
     targets_apart: bool = False
     """Whether labels and texts are inputs of their own, and do not continue the row."""
     attentions: Mapping[str, range] = field(default_factory=dict)
-    """The layers of each kind of attention, by name, in a model with several."""
+    """Which of the L layers belong to each kind of attention, by name, in a model with several kinds."""
 
     def expect_submodules(self, count: int) -> None:
         """Refuse a prompt for more inputs than the model has; ConfigError names both."""
-        if count > self.num_submodules:
+        if not 1 <= count <= self.num_submodules:
             raise ConfigError(
-                f"prompt.method.submodules is {count}, and backbone {self.name} has {self.num_submodules} "
-                "input that takes virtual tokens; set it to null or 1, or choose an encoder-decoder such as "
-                "backbone=t5_base_lm_adapt."
+                f"prompt.submodules is {count}, and backbone {self.name} takes virtual tokens in "
+                f"{self.num_submodules} of its inputs; 2 is for encoder-decoders such as "
+                "backbone=t5_base_lm_adapt. Set it to null or 1."
             )
 
-    def layers_of(self, attentions: Sequence[str] | None) -> Tensor | None:
-        """Which of the L layers belong to the named kinds of attention [L]; None for all.
+    def only(self, attentions: Sequence[str] | None) -> BackboneSpec:
+        """The model as prompts of keys and values in these attentions see it; None: in all.
 
         Raises:
-            ConfigError: the model has no attention of that name.
+            ConfigError: no attention, or one that the model does not have.
         """
         if attentions is None:
-            return None
-        chosen_L = torch.zeros(self.num_layers, dtype=torch.bool)
-        for name in attentions:
-            if name not in self.attentions:
-                known = ", ".join(self.attentions) or "one kind of attention only"
-                raise ConfigError(
-                    f"prompt.method.attentions has {name!r}, and backbone {self.name} has {known}; set it to "
-                    "null for all."
-                )
-            chosen_L[list(self.attentions[name])] = True
-        return chosen_L
+            return self
+        if not attentions or any(name not in self.attentions for name in attentions):
+            raise ConfigError(
+                f"prompt.attentions is {list(attentions)}, and backbone {self.name} has "
+                f"{list(self.attentions) or 'one kind of attention only'}; set it to null for all."
+            )
+        layers = [layer for name in self.attentions if name in attentions for layer in self.attentions[name]]
+
+        def key_values(embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
+            keys_LHPK, values_LHPK = self.key_values(embeddings_PD)
+            return keys_LHPK[layers], values_LHPK[layers]
+
+        return replace(self, num_layers=len(layers), key_values=key_values)
 
     def expect_prefixes(self) -> None:
         """Refuse a prompt of keys and values if the model takes none.
@@ -122,12 +124,12 @@ class PromptBank:
     values_TLHPK: Tensor | None = None
     decoder_embeddings_TPD: Tensor | None = None
     """As many virtual tokens in front of a decoder's start, beside those of the encoder's row."""
-    layers_L: Tensor | None = None
-    """Which of the L layers have keys and values, bool; the others' are zeros. None: all."""
     lengths_T: Tensor | None = None
     """How many of the P virtual tokens each prompt has, counted from the first; None: all."""
     vote: Vote | None = None
     """If given, all T prompts score every row, and their results are combined this way."""
+    attentions: tuple[str, ...] | None = None
+    """The kinds of attention whose layers the keys and values are for, in the model's order; None: all."""
 
     def __post_init__(self) -> None:
         assert (self.keys_TLHPK is None) == (self.values_TLHPK is None)
@@ -161,9 +163,9 @@ class PromptBank:
             keys_TLHPK=_concat_padded([bank.keys_TLHPK for bank in banks], axis=3),
             values_TLHPK=_concat_padded([bank.values_TLHPK for bank in banks], axis=3),
             decoder_embeddings_TPD=_concat_padded([bank.decoder_embeddings_TPD for bank in banks], axis=1),
-            layers_L=_shared([bank.layers_L for bank in banks]),
             lengths_T=torch.tensor(lengths) if uneven else None,
             vote=vote,
+            attentions=_shared([bank.attentions for bank in banks]),
         )
 
     def member(self, prompt: int) -> PromptBank:
@@ -176,7 +178,7 @@ class PromptBank:
             decoder_embeddings_TPD=(
                 None if self.decoder_embeddings_TPD is None else self.decoder_embeddings_TPD[own, :length]
             ),
-            layers_L=self.layers_L,
+            attentions=self.attentions,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -186,7 +188,6 @@ class PromptBank:
             "keys_TLHPK": self.keys_TLHPK,
             "values_TLHPK": self.values_TLHPK,
             "decoder_embeddings_TPD": self.decoder_embeddings_TPD,
-            "layers_L": self.layers_L,
             "lengths_T": self.lengths_T,
         }
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
@@ -220,20 +221,13 @@ def _concat_padded(tensors: Sequence[Tensor | None], *, axis: int) -> Tensor | N
     return torch.cat([pad(tensor, widths) for tensor, widths in zip(present, padding, strict=True)])
 
 
-def _shared(masks: Sequence[Tensor | None]) -> Tensor | None:
-    """The choice of layers that all banks have."""
-    first = masks[0]
-    same = all(
-        (mask is None) == (first is None)
-        and (mask is None or first is None or torch.equal(mask, first))
-        for mask in masks
-    )
-    if not same:
+def _shared(attentions: Sequence[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    if len(set(attentions)) > 1:
         raise ConfigError(
-            "prompts with keys and values in different attentions cannot run together; train them one after "
-            "another."
+            "prompts with keys and values in different attentions cannot run together: train them one after "
+            "another, or give all the same prompt.attentions."
         )
-    return first
+    return attentions[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,6 +103,7 @@ class TrainedPrompt:
             max_positions=self.lm.spec.max_positions,
             max_target_length=self.parts.max_target_length,
             turn=self._turn,
+            targets_apart=self.lm.spec.targets_apart,
         )
 
     @property

@@ -130,18 +130,23 @@ class EncoderDecoderLM(Backbone):
         own = frozenset(self._layer_of[module] for module in self._sites["encoder"].modules)
         rows = PaddedRows.of([_text_of(row, bank)])
         prompt_R = torch.zeros(1, dtype=torch.long, device=self.device)
-        plan = self._plan(prefix=Prefix.of(bank, prompt_R), hook=hook, hooked=own)
+        plan = self._plan(prefix=self._prefix(bank, prompt_R), hook=hook, hooked=own)
         with site_attention.use_site_plan(plan):
             self.model.get_encoder()(inputs_embeds=self._vectors(rows.ids_BT, bank, prompt_R))
 
     def checkpoint_gradients(self) -> None:
-        checkpoint_layers(self.model)
+        checkpoint_layers(self.model, site_attention.recompute_context)
 
     def limit_cache(self, budget_gb: float) -> None:
         """Do nothing: this engine keeps nothing between steps."""
 
     def _plan(self, **settings: Any) -> SitePlan:
         return SitePlan(layer_of=self._layer_of, relative_of=self._relative_of, **settings)
+
+    def _prefix(self, bank: PromptBank, prompt_R: Tensor) -> Prefix | None:
+        chosen = [name for name in self._sites if bank.attentions is None or name in bank.attentions]
+        layers = [layer for name in chosen for layer in self.spec.attentions[name]]
+        return Prefix.of(bank, prompt_R, layers=layers)
 
     def _encode(self, bank: PromptBank, batch: Batch) -> Encoded:
         prompt_R = torch.tensor(row_prompts(batch, bank), device=self.device)
@@ -150,7 +155,7 @@ class EncoderDecoderLM(Backbone):
         ids_RE = torch.tensor([row + (0,) * (longest - len(row)) for row in rows])
         mask_RE = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         mask_RE = mask_RE.to(self.device)
-        with site_attention.use_site_plan(self._plan(prefix=Prefix.of(bank, prompt_R))):
+        with site_attention.use_site_plan(self._plan(prefix=self._prefix(bank, prompt_R))):
             output = self.model.get_encoder()(
                 inputs_embeds=self._vectors(ids_RE, bank, prompt_R), attention_mask=mask_RE
             )
@@ -192,7 +197,7 @@ class EncoderDecoderLM(Backbone):
 
         hook = self._head.register_forward_pre_hook(keep)
         try:
-            with site_attention.use_site_plan(self._plan(prefix=Prefix.of(bank, encoded.prompt_R))):
+            with site_attention.use_site_plan(self._plan(prefix=self._prefix(bank, encoded.prompt_R))):
                 self.model(
                     encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states_RED),
                     attention_mask=encoded.mask_RE,
@@ -211,7 +216,7 @@ class EncoderDecoderLM(Backbone):
         if len(lengths) > 1:
             raise BackboneError(
                 f"prompts of {sorted(lengths)} virtual tokens cannot run together in a decoder. Train prompts "
-                "of different lengths one after another, or with prompt.method.submodules=1."
+                "of different lengths one after another, or with prompt.submodules=1."
             )
         return bank.decoder_embeddings_TPD[encoded.prompt_R, : lengths.pop()]
 

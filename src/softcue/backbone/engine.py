@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from softcue.backbone import families, verify
 from softcue.backbone.base import Backbone
+from softcue.backbone.encoder_decoder_lm import EncoderDecoderLM
 from softcue.backbone.plain_lm import PlainLM
 from softcue.backbone.probes import describe_error, in_dtype, is_quantised
 from softcue.backbone.stream_lm import StreamLM
@@ -34,6 +35,13 @@ def make_backbone(
     """
     if engine not in get_args(EngineSetting):
         raise BackboneError(f"backbone.engine={engine}; choose {', '.join(get_args(EngineSetting))}.")
+    if model.config.is_encoder_decoder:
+        if engine != "auto":
+            raise BackboneError(
+                f"backbone.engine={engine} runs causal models, and {type(model).__name__} is an "
+                "encoder-decoder. Use backbone.engine=auto."
+            )
+        return _report(EncoderDecoderLM(model, tokenizer, name=name), "an encoder-decoder has an engine of its own")
     if engine == "plain":
         return _report(PlainLM(model, tokenizer, name=name), "backbone.engine=plain")
     if families.is_verified(model) and not is_quantised(model):

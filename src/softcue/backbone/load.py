@@ -14,7 +14,14 @@ from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils.logging import disable_progress_bar
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -60,7 +67,7 @@ def from_path(
     cache_dir: str,
     chat: bool | None = None,
 ) -> Backbone:
-    """Any causal language model in a Hugging Face folder or a single GGUF file."""
+    """Any causal or encoder-decoder language model in a Hugging Face folder or a single GGUF file."""
     place = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for unknown users)
     if not (place.is_dir() or place.is_file()):
         raise BackboneError(f"backbone.path={path} does not exist; give a model folder or a .gguf file.")
@@ -150,7 +157,9 @@ def _read_model(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
         adapter = find_adapter_config_file(source)
         loaded = None
         if adapter is None:
-            loaded = AutoModelForCausalLM.from_pretrained(
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            kind = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            loaded = kind.from_pretrained(
                 source,
                 dtype=dtype,
                 trust_remote_code=False,
@@ -164,7 +173,7 @@ def _read_model(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
     except Exception as error:
         # Damaged and hostile files make it raise nearly anything.
         raise BackboneError(
-            f"{source} cannot be loaded as a causal language model: {_first_line(error)}"
+            f"{source} cannot be loaded as a language model: {_first_line(error)}"
         ) from error
     if loaded is None:
         raise BackboneError(
@@ -208,7 +217,7 @@ def _needs_package(source: str, error: ImportError) -> BackboneError:
 
 def _no_tokenizer(source: str) -> BackboneError:
     return BackboneError(
-        f"{source} cannot be loaded as a causal language model: it has no tokenizer that transformers can "
+        f"{source} cannot be loaded as a language model: it has no tokenizer that transformers can "
         "read. Put the model's tokenizer.json and tokenizer_config.json beside its weights."
     )
 

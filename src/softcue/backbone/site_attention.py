@@ -6,8 +6,8 @@ the encoder's self-attention come first, then those of the decoder's, then those
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import cast
@@ -43,11 +43,12 @@ class Prefix:
     keys_RLHPK: Tensor
     values_RLHPK: Tensor
     bias_RP: Tensor
-    layers: frozenset[int]
+    place_of: Mapping[int, int]
+    """Where each layer that has a prefix is among the L of the bank."""
 
     @classmethod
-    def of(cls, bank: PromptBank, prompt_R: Tensor) -> Prefix | None:
-        """Those of a bank's prompts; None if it has no keys and values."""
+    def of(cls, bank: PromptBank, prompt_R: Tensor, *, layers: Sequence[int]) -> Prefix | None:
+        """Those of a bank's prompts for these layers; None if it has no keys and values."""
         if bank.keys_TLHPK is None or bank.values_TLHPK is None:
             return None
         width = bank.keys_TLHPK.shape[3]
@@ -60,13 +61,11 @@ class Prefix:
             by_token_TPLHK = from_TLHPK.movedim(3, 1)[index_T1, column_TP.clamp(min=0)]
             return by_token_TPLHK.movedim(1, 3)[prompt_R]
 
-        chosen = bank.layers_L
-        count = bank.keys_TLHPK.shape[1]
         return cls(
             keys_RLHPK=moved(bank.keys_TLHPK),
             values_RLHPK=moved(bank.values_TLHPK),
             bias_RP=((column_TP < 0) * MASKED)[prompt_R],
-            layers=frozenset(range(count) if chosen is None else chosen.nonzero()[:, 0].tolist()),
+            place_of={layer: place for place, layer in enumerate(layers)},
         )
 
 
@@ -92,13 +91,18 @@ _active: ContextVar[SitePlan | None] = ContextVar("softcue_site_plan", default=N
 
 
 @contextmanager
-def use_site_plan(plan: SitePlan) -> Iterator[None]:
+def use_site_plan(plan: SitePlan | None) -> Iterator[None]:
     """Let the model's attention follow `plan` inside this context."""
     token = _active.set(plan)
     try:
         yield
     finally:
         _active.reset(token)
+
+
+def recompute_context() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For `torch.utils.checkpoint`: recompute a layer under the plan of its forward pass."""
+    return nullcontext(), use_site_plan(_active.get())
 
 
 def attend(
@@ -120,7 +124,7 @@ def attend(
     if plan is not None and layer is not None:
         if plan.captured is not None:
             plan.captured[layer] = key, value
-        if plan.prefix is not None and layer in plan.prefix.layers:
+        if plan.prefix is not None and layer in plan.prefix.place_of:
             position_bias = _bias_with_prefix(plan, module, query, key, position_bias)
             key, value, bias = _with_prefix(plan.prefix, layer, key, value, bias, num_queries=query.shape[2])
     if position_bias is not None:
@@ -138,7 +142,8 @@ def attend(
 def _with_prefix(
     prefix: Prefix, layer: int, key: Tensor, value: Tensor, mask: Tensor | None, *, num_queries: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    keys_RHPK, values_RHPK = prefix.keys_RLHPK[:, layer], prefix.values_RLHPK[:, layer]
+    place = prefix.place_of[layer]
+    keys_RHPK, values_RHPK = prefix.keys_RLHPK[:, place], prefix.values_RLHPK[:, place]
     keys = torch.cat([keys_RHPK.to(key.dtype), key], dim=2)
     values = torch.cat([values_RHPK.to(value.dtype), value], dim=2)
     if mask is None:

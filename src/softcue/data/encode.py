@@ -18,7 +18,7 @@ from rich.progress import track
 from softcue.data.chat import Turn
 from softcue.data.columns import Columns
 from softcue.data.encoded import EncodedRow, read_encoded, write_encoded
-from softcue.data.labels import TargetEncoder, label_choices
+from softcue.data.labels import TargetEncoder, TargetPlace, label_choices
 from softcue.data.task import Task, TextTask
 from softcue.data.template import Column, Soft, Template, TemplateSegment, Words
 from softcue.errors import ConfigError, DataError
@@ -74,18 +74,23 @@ class Encoder:
         max_positions: int,
         max_target_length: int | None = None,
         turn: Turn | None = None,
+        targets_apart: bool = False,
     ) -> None:
         self.template = template if turn is None else turn.around(template)
-        # The answer of a chat begins where the turn ends; elsewhere a space comes first.
-        space = " " if turn is None else ""
-        self.tokenizer = tokenizer
+        self.tokenizer, self._targets_apart = tokenizer, targets_apart
+        self.front, back = _special_tokens(tokenizer)
+        """The special tokens that the tokenizer puts in front of a text."""
+        self._back = back if targets_apart else []
         self._rows = RowTokenizer(tokenizer)
+        # The answer of a chat begins where the turn ends; elsewhere a space comes first.
+        place = TargetPlace(before=self._last_words, space=" " if turn is None else "")
+        if targets_apart:
+            place = TargetPlace(is_apart=True, front=tuple(self.front))
         is_text = isinstance(task, TextTask)
         self.target: TargetEncoder | None = (
             TargetEncoder(
                 self._rows,
-                before=self._last_words,
-                space=space,
+                place=place,
                 max_length=max_target_length,
                 end_token=tokenizer.eos_token_id,
             )
@@ -98,17 +103,14 @@ class Encoder:
             else label_choices(
                 task,
                 self._rows,
-                before=self._last_words,
-                space=space,
+                place=place,
                 end_token=tokenizer.eos_token_id,
             )
         )
         """The label tokens of each class; none in a text task."""
         self._spans = _spans(self.template.segments)
-        self.front = _front_tokens(tokenizer)
-        """The special tokens that the tokenizer puts in front of a text."""
         self.max_length = self._fitting_length(max_length, max_positions)
-        self._limit = self.max_length - self.longest_target
+        self._limit = self.max_length - (0 if targets_apart else self.longest_target)
         self._check_template_fits()
 
     @property
@@ -142,7 +144,7 @@ class Encoder:
             else:
                 kinds += ["special"] * len(self.front) if span.starts_row else []
                 kinds += self._passage_kinds(span, fitted)
-        return kinds
+        return [*kinds, *(["special"] * len(self._back))]
 
     def encode_dataset(self, rows: Columns, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
         """All rows; read from the cache under `cache_dir` if the same rows were encoded this way before."""
@@ -170,7 +172,7 @@ class Encoder:
             else:
                 ids += self.front if span.starts_row else []
                 ids += self._tokens(span, fields).ids
-        return ids
+        return ids + self._back
 
     def _tokens(self, passage: _Passage, fields: Fields) -> Tokens:
         pieces = [_piece(part, fields) for part in passage.parts]
@@ -235,7 +237,7 @@ class Encoder:
         how = [
             repr(self.template),
             _tokenizer_digest(self.tokenizer),
-            self.front,
+            self.front + self._back,
             self._limit,
             rows.digest,
         ]
@@ -269,11 +271,12 @@ def _piece(part: Words | Column, fields: Fields) -> Piece:
     return Piece(text=fields[part.name], is_template=False)
 
 
-def _front_tokens(tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """The special tokens that this tokenizer itself puts in front of a text."""
+def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """The special tokens that this tokenizer itself puts in front of a text and behind it."""
     encoding = tokenizer("a", return_special_tokens_mask=True)
     ids: list[int] = encoding["input_ids"]
-    return ids[: encoding["special_tokens_mask"].index(0)]
+    mask: list[int] = encoding["special_tokens_mask"]
+    return ids[: mask.index(0)], ids[len(mask) - mask[::-1].index(0) :]
 
 
 def _longest_cap(lengths: Sequence[int], *, budget: int) -> int:

@@ -13,19 +13,30 @@ if TYPE_CHECKING:
     from softcue.contracts import Choices, Ids
 
 
-def label_choices(
-    task: Task, rows: RowTokenizer, *, before: str, space: str = " ", end_token: int | None
-) -> Choices:
-    """The tokens of " label" for each class, with the tokenizer's end token if the task asks for it.
+@dataclass(frozen=True, kw_only=True)
+class TargetPlace:
+    """What labels and texts come behind: the template's last words, or nothing if they are apart."""
 
-    `before` are the template's last words, and `space` comes between them and the label.
+    before: str = ""
+    space: str = ""
+    """Between those words and the label."""
+    is_apart: bool = False
+    """Whether they are an input of their own, so that they start a row."""
+    front: Ids = ()
+    """The special tokens that such an input begins with."""
+
+
+def label_choices(
+    task: Task, rows: RowTokenizer, *, place: TargetPlace, end_token: int | None
+) -> Choices:
+    """The tokens of each class's label, with the tokenizer's end token if the task asks for it.
 
     Raises:
         ConfigError: two classes have the same tokens, a label shares one with the template, or there
             is no end token.
     """
     end = _end_tokens(task, end_token)
-    choices = tuple((*_label_tokens(words, before, space, rows), *end) for words in task.label_words)
+    choices = tuple((*place.front, *_label_tokens(words, place, rows), *end) for words in task.label_words)
     for name, tokens in zip(task.classes, choices, strict=True):
         if choices.count(tokens) > 1:
             raise ConfigError(
@@ -54,8 +65,7 @@ class TargetEncoder:
         self,
         rows: RowTokenizer,
         *,
-        before: str,
-        space: str = " ",
+        place: TargetPlace,
         max_length: int | None,
         end_token: int | None,
     ) -> None:
@@ -69,12 +79,12 @@ class TargetEncoder:
                 "data.task.target is a text, which has to end with an end token, and this backbone's "
                 "tokenizer has none. Choose another backbone."
             )
-        self._rows, self._before, self._space = rows, before, space
+        self._rows, self._place = rows, place
         self.max_length, self.end_token = max_length, end_token
 
     def encode(self, text: str) -> EncodedTarget:
         """The tokens of a text behind the template's last words."""
-        ids = _tokens_behind(text, self._before, self._space, self._rows)
+        ids = [*self._place.front, *_tokens_behind(text, self._place, self._rows)]
         return EncodedTarget(
             ids=(*ids[: self.max_length - 1], self.end_token), was_cut=len(ids) >= self.max_length
         )
@@ -94,19 +104,22 @@ def never_chosen(task: Task, choices: Choices) -> list[tuple[str, str]]:
     ]
 
 
-def _tokens_behind(text: str, before: str, space: str, rows: RowTokenizer) -> list[int]:
+def _tokens_behind(text: str, place: TargetPlace, rows: RowTokenizer) -> list[int]:
     """The tokens that a user's text adds to the template's last words, or its own where they would merge."""
-    words, behind = Piece(text=before, is_template=True), Piece(text=f"{space}{text}", is_template=False)
+    words = Piece(text=place.before, is_template=True)
+    behind = Piece(text=f"{place.space}{text}", is_template=False)
     ahead, both, alone = (
-        rows.encode(pieces, starts_row=False).ids for pieces in ([words], [words, behind], [behind])
+        rows.encode(pieces, starts_row=place.is_apart).ids
+        for pieces in ([words], [words, behind], [behind])
     )
     return both[len(ahead) :] if both[: len(ahead)] == ahead else alone
 
 
-def _label_tokens(words: str, before: str, space: str, rows: RowTokenizer) -> Ids:
-    """The tokens that " words" adds to the template's last words."""
+def _label_tokens(words: str, place: TargetPlace, rows: RowTokenizer) -> Ids:
+    """The tokens that a label adds to the template's last words."""
+    before, space = place.before, place.space
     ahead, both = (
-        rows.encode([Piece(text=text, is_template=True)], starts_row=False).ids
+        rows.encode([Piece(text=text, is_template=True)], starts_row=place.is_apart).ids
         for text in (before, f"{before}{space}{words}")
     )
     if both[: len(ahead)] != ahead or len(both) == len(ahead):

@@ -66,9 +66,10 @@ class MixedData(RunData):
         *,
         padded: bool,
         turn: Turn | None = None,
+        targets_apart: bool = False,
     ) -> None:
         for task in self._tasks.values():
-            task.encode(tokenizer, max_positions, padded=padded, turn=turn)
+            task.encode(tokenizer, max_positions, padded=padded, turn=turn, targets_apart=targets_apart)
         for part in PARTS:
             self.num_cut[part] = sum(task.num_cut[part] for task in self._tasks.values())
             cut = [counts[part] for task in self._tasks.values() if part in (counts := task.num_cut_targets)]

@@ -87,6 +87,7 @@ class PromptData(RunData):
         *,
         padded: bool,
         turn: Turn | None = None,
+        targets_apart: bool = False,
     ) -> None:
         self.load()
         self._encoder = Encoder(
@@ -97,6 +98,7 @@ class PromptData(RunData):
             max_positions=max_positions,
             max_target_length=self._max_target_length,
             turn=turn,
+            targets_apart=targets_apart,
         )
         self._padded = padded
         for part in PARTS:

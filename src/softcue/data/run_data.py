@@ -107,6 +107,7 @@ class RunData(ABC):
         *,
         padded: bool,
         turn: Turn | None = None,
+        targets_apart: bool = False,
     ) -> None:
         """Make rows of ids that fit `max_positions`, and count the rows whose text is cut for that.
 
