@@ -26,7 +26,7 @@ from softcue.errors import ConfigError, DataError, RunError
 from softcue.evaluation.predictions import Predictions, predict
 from softcue.evaluation.texts import Generated, generate
 from softcue.formats.folder import write_folder
-from softcue.formats.prompt_file import PROMPT
+from softcue.formats.prompt_file import ENCODER_DECODER, KIND, PROMPT, open_prompt
 from softcue.received.bank import expect_fits, read_bank
 from softcue.received.parts import Parts, read_parts, task_names
 from softcue.received.record import complete_record
@@ -66,6 +66,11 @@ class TrainedPrompt:
     def writes_texts(self) -> bool:
         """Whether it was trained to write texts, not to choose classes."""
         return isinstance(self.task, TextTask)
+
+    @cached_property
+    def encoder_decoder(self) -> bool:
+        """Whether the frozen model has an encoder and a decoder."""
+        return open_prompt(self.folder / PROMPT).metadata.get(KIND) == ENCODER_DECODER
 
     @property
     def layout(self) -> str:

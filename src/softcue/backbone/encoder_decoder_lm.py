@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutput
 
-from softcue.backbone import site_attention, sites
+from softcue.backbone import probes, site_attention, sites
 from softcue.backbone.attention import AttentionHook
 from softcue.backbone.base import Backbone, Engine, checkpoint_layers, make_spec, row_prompts
 from softcue.backbone.decoder_runs import DecoderRuns
@@ -80,6 +80,8 @@ class EncoderDecoderLM(Backbone):
             attentions=sites.layers_of(self._sites),
         )
 
+        self._expect_own_results()
+
     @property
     def takes_padded_rows(self) -> bool:
         return False
@@ -139,6 +141,38 @@ class EncoderDecoderLM(Backbone):
 
     def limit_cache(self, budget_gb: float) -> None:
         """Do nothing: this engine keeps nothing between steps."""
+
+    def _expect_own_results(self) -> None:
+        """Compare a short row, beside a longer one, with the model's own forward, and look at gradients."""
+        name, ids = type(self.model).__name__, probes.probe_ids(self.model)[0].tolist()
+        text, virtual, start = (5, 6, 7), ids[2], torch.tensor([[self._start, 5, 6]], device=self.device)
+        expected_1JV = probes.run(
+            self.model, input_ids=torch.tensor([ids[:3]], device=self.device), decoder_input_ids=start
+        ).logits
+        number_B = torch.zeros(2, dtype=torch.long)
+        rows = Batch(
+            rows=((*ids[:2], -1), (*ids, -1)),
+            choices=((text,),) * 2,
+            target_B=number_B,
+            prompt_B=number_B,
+            row_B=number_B,
+        )
+        leaf_1D = self._embed_row(torch.tensor([virtual])).float().requires_grad_()
+        try:
+            found_MV = self.logits(
+                self.states(PromptBank(embeddings_TPD=leaf_1D[None]), rows, rows.choices).hidden_MD
+            )
+            (gradient,) = torch.autograd.grad(found_MV.sum(), leaf_1D)
+        except (IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise BackboneError(
+                f"{name} cannot be run part by part ({probes.describe_error(error)}); choose another family."
+            ) from error
+        if found_MV.device.type == "meta":
+            return
+        is_equal = probes.equal(self.model, expected_1JV[0].float(), found_MV[: len(text)].detach())
+        if not (is_equal and gradient.isfinite().all()):
+            what = "gives other results" if not is_equal else "has gradients of NaN"
+            raise BackboneError(f"{name} {what} beside a longer row; choose another family.")
 
     def _plan(self, **settings: Any) -> SitePlan:
         return SitePlan(layer_of=self._layer_of, relative_of=self._relative_of, **settings)
@@ -215,8 +249,8 @@ class EncoderDecoderLM(Backbone):
         lengths = {bank.num_virtual_tokens[prompt] for prompt in encoded.prompt_R.tolist()}
         if len(lengths) > 1:
             raise BackboneError(
-                f"prompts of {sorted(lengths)} virtual tokens cannot run together in a decoder. Train prompts "
-                "of different lengths one after another, or with prompt.submodules=1."
+                f"prompts of {sorted(lengths)} virtual tokens cannot run together in a decoder. Train them "
+                "one after another, or with prompt.submodules=1."
             )
         return bank.decoder_embeddings_TPD[encoded.prompt_R, : lengths.pop()]
 

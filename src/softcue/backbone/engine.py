@@ -36,12 +36,12 @@ def make_backbone(
     if engine not in get_args(EngineSetting):
         raise BackboneError(f"backbone.engine={engine}; choose {', '.join(get_args(EngineSetting))}.")
     if model.config.is_encoder_decoder:
-        if engine != "auto":
+        if engine == "stream":
             raise BackboneError(
-                f"backbone.engine={engine} runs causal models, and {type(model).__name__} is an "
-                "encoder-decoder. Use backbone.engine=auto."
+                f"backbone.engine=stream runs causal models, and {type(model).__name__} has an encoder. "
+                "Use backbone.engine=auto."
             )
-        return _report(EncoderDecoderLM(model, tokenizer, name=name), "an encoder-decoder has an engine of its own")
+        return _report(EncoderDecoderLM(model, tokenizer, name=name), "it has an encoder and a decoder")
     if engine == "plain":
         return _report(PlainLM(model, tokenizer, name=name), "backbone.engine=plain")
     if families.is_verified(model) and not is_quantised(model):

@@ -172,9 +172,7 @@ def _read_model(source: str, *, dtype: torch.dtype) -> PreTrainedModel:
         raise _needs_package(source, error) from error
     except Exception as error:
         # Damaged and hostile files make it raise nearly anything.
-        raise BackboneError(
-            f"{source} cannot be loaded as a language model: {_first_line(error)}"
-        ) from error
+        raise BackboneError(f"{source} cannot be loaded as a language model: {_first_line(error)}") from error
     if loaded is None:
         raise BackboneError(
             f"{source} holds a PEFT adapter ({adapter}), and softcue loads models alone: save the model with "

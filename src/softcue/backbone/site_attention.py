@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -163,7 +162,7 @@ def _bias_with_prefix(
         return None if position_bias is None else pad(position_bias, (width, 0))
     place = relative, queries, keys
     if place not in plan.biases:
-        compute = cast(nn.Module, relative).compute_bias
+        compute = relative.compute_bias
         plan.biases[place] = compute(  # type: ignore[operator]
             queries, keys + width, device=query.device, past_seen_tokens=keys - queries + width
         )

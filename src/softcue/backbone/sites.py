@@ -43,9 +43,11 @@ def embeddings(model: PreTrainedModel, start: int) -> tuple[Embed, Embed]:
     row_1E = probes.probe_ids(model)
     text_1J = torch.tensor([[start, 5, 6]], device=model.device)
     expected = probes.run(model, input_ids=row_1E, decoder_input_ids=text_1J).logits
-    for scale in (1.0, float(model.config.hidden_size**0.5)):
-        encoder = _scaled(model.get_encoder(), model.device, scale)
-        decoder = _scaled(model.get_decoder(), model.device, scale)
+    scales = 1.0, float(model.config.hidden_size**0.5)
+    # Some families scale embeddings where ids come in, some where vectors do, and some are of two minds.
+    for one, other in ((first, second) for first in scales for second in scales):
+        encoder = _scaled(model.get_encoder(), model.device, one)
+        decoder = _scaled(model.get_decoder(), model.device, other)
         found = probes.run(
             model, inputs_embeds=encoder(row_1E), decoder_inputs_embeds=decoder(text_1J)
         ).logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, cast
 
@@ -51,6 +52,7 @@ def build_prompt(
     import torch
 
     from softcue.baselines.base import Baseline
+    from softcue.prompts.place import place
 
     generator = torch.Generator().manual_seed(config.seed)
     count = template.num_virtual_tokens
@@ -66,10 +68,16 @@ def build_prompt(
                 f"prompt.layout is {config.prompt.layout!r}, which holds no virtual tokens for "
                 f'{config.prompt.name}; write for instance "[soft:20]{{input}}", or use prompt=hard_prompt.'
             )
-        prompt: SoftPrompt = method()
-        return prompt
+        plain: SoftPrompt = method()
+        return plain
     asked = {"rows": rows} if asks_for_rows(method) else {}
-    prompt = method(spec=spec, num_virtual_tokens=count, generator=generator, **asked)
+    prompt = place(
+        partial(method, generator=generator, **asked),
+        spec=spec,
+        num_virtual_tokens=count,
+        submodules=config.prompt.submodules,
+        attentions=config.prompt.attentions,
+    )
     expect_place(config, template, prompt)
     return prompt
 
@@ -113,7 +121,13 @@ def build_adapted_backbone(config: DictConfig, data: RunData) -> tuple[Backbone,
 
 def encode(config: DictConfig, data: RunData, lm: Backbone, *, in_layers: bool = False) -> None:
     turn = Turn.of(lm.tokenizer, prefix_first=in_layers) if lm.chat else None
-    data.encode(lm.tokenizer, lm.spec.max_positions, padded=lm.takes_padded_rows, turn=turn)
+    data.encode(
+        lm.tokenizer,
+        lm.spec.max_positions,
+        padded=lm.takes_padded_rows,
+        turn=turn,
+        targets_apart=lm.spec.targets_apart,
+    )
     _expect_room(config, data, lm)
     if not build_scoring(config).per_token:
         _warn_of_never_chosen(data)

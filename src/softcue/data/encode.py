@@ -144,7 +144,8 @@ class Encoder:
             else:
                 kinds += ["special"] * len(self.front) if span.starts_row else []
                 kinds += self._passage_kinds(span, fitted)
-        return [*kinds, *(["special"] * len(self._back))]
+        kinds += ["special"] * len(self._back)
+        return kinds
 
     def encode_dataset(self, rows: Columns, *, cache_dir: str | None, part: str) -> list[EncodedRow]:
         """All rows; read from the cache under `cache_dir` if the same rows were encoded this way before."""

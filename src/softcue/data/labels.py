@@ -26,9 +26,7 @@ class TargetPlace:
     """The special tokens that such an input begins with."""
 
 
-def label_choices(
-    task: Task, rows: RowTokenizer, *, place: TargetPlace, end_token: int | None
-) -> Choices:
+def label_choices(task: Task, rows: RowTokenizer, *, place: TargetPlace, end_token: int | None) -> Choices:
     """The tokens of each class's label, with the tokenizer's end token if the task asks for it.
 
     Raises:
@@ -109,8 +107,7 @@ def _tokens_behind(text: str, place: TargetPlace, rows: RowTokenizer) -> list[in
     words = Piece(text=place.before, is_template=True)
     behind = Piece(text=f"{place.space}{text}", is_template=False)
     ahead, both, alone = (
-        rows.encode(pieces, starts_row=place.is_apart).ids
-        for pieces in ([words], [words, behind], [behind])
+        rows.encode(pieces, starts_row=place.is_apart).ids for pieces in ([words], [words, behind], [behind])
     )
     return both[len(ahead) :] if both[: len(ahead)] == ahead else alone
 

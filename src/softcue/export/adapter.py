@@ -38,10 +38,20 @@ def peft_files(
     base = base_model(prompt)
     if len(prompts) > 1:
         kind: PeftType = "MULTITASK_PROMPT_TUNING"
-        adapter = multitask_adapter_files(**_factors(prompts), base_model=base)
+        shared_PD, task_cols_TPr, task_rows_TrD = _factors(prompts)
+        adapter = multitask_adapter_files(
+            shared_PD=shared_PD,
+            task_cols_TPr=task_cols_TPr,
+            task_rows_TrD=task_rows_TrD,
+            base_model=base,
+            encoder_decoder=prompt.encoder_decoder,
+            submodules=1 if prompt.bank.decoder_embeddings_TPD is None else 2,
+        )
     else:
         kind = peft_type(prompt)
-        adapter = adapter_files(prompt.bank, peft_type=kind, base_model=base)
+        adapter = adapter_files(
+            prompt.bank, peft_type=kind, base_model=base, encoder_decoder=prompt.encoder_decoder
+        )
     return {**adapter, **card_and_prompt(prompts, name=name, kind=kind, licence=licence)}
 
 
@@ -124,7 +134,7 @@ def expect_free(output: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"output={output} holds an export already; set overwrite=true or another output.")
 
 
-def _factors(prompts: Mapping[str, TrainedPrompt]) -> dict[str, Tensor]:
+def _factors(prompts: Mapping[str, TrainedPrompt]) -> tuple[Tensor, Tensor, Tensor]:
     """The factors of the tasks' prompts, which must give those prompts."""
     prompt = next(iter(prompts.values()))
     factors = load_extra_state(prompt.folder / PROMPT)
@@ -133,7 +143,15 @@ def _factors(prompts: Mapping[str, TrainedPrompt]) -> dict[str, Tensor]:
             f"{prompt.folder} is a run of {prompt.record.method} over several tasks, and PEFT knows only "
             f"multitask prompts; choose one task: {list(prompts)}."
         )
-    bank_TPD = torch.cat([each.bank.tensors()["embeddings_TPD"] for each in prompts.values()])
+    own = [
+        [
+            each.bank.tensors()[name]
+            for name in ("embeddings_TPD", "decoder_embeddings_TPD")
+            if name in each.bank.tensors()
+        ]
+        for each in prompts.values()
+    ]
+    bank_TPD = torch.cat([torch.cat(parts, dim=1) for parts in own])
     try:
         made_TPD = factors["shared_PD"] * (factors["task_cols_TPr"] @ factors["task_rows_TrD"])
         torch.testing.assert_close(made_TPD, bank_TPD, rtol=1e-4, atol=1e-5)
@@ -141,4 +159,4 @@ def _factors(prompts: Mapping[str, TrainedPrompt]) -> dict[str, Tensor]:
         raise RunError(
             f"{prompt.folder / PROMPT} holds factors that do not give its prompts; copy the folder again."
         ) from error
-    return factors
+    return factors["shared_PD"], factors["task_cols_TPr"], factors["task_rows_TrD"]

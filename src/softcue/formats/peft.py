@@ -2,6 +2,8 @@
 
 PEFT itself is not needed. An adapter holds what the model sees, any encoder folded away:
 `prompt_embeddings` is [P, D], and for prefix tuning [P, 2 L H K], layer by layer, keys before values.
+An encoder-decoder's embeddings are [2 P, D], those of the encoder's row first; its prefix is in the
+decoder's self-attention and nowhere else.
 Further letters: r rank of the multitask factors, W numbers of one virtual token.
 """
 
@@ -22,6 +24,12 @@ from softcue.errors import ConfigError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
+CAUSAL, ENCODER_DECODER = "CAUSAL_LM", "SEQ_2_SEQ_LM"
+"""PEFT's names for the two kinds of models."""
+
+ATTENTIONS = ("decoder",)
+"""The only attention of an encoder-decoder that PEFT's prefixes reach."""
+
 PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"]
 
 Size = Annotated[int, Field(gt=0, lt=2**31)]
@@ -36,7 +44,7 @@ class AdapterConfig:
     """
 
     peft_type: PeftType
-    task_type: str | None = "CAUSAL_LM"
+    task_type: str | None = CAUSAL
     base_model_name_or_path: str | None = None
     num_virtual_tokens: Size
     token_dim: Size
@@ -48,19 +56,22 @@ class AdapterConfig:
     inference_mode: bool = True
 
 
-def adapter_files(bank: PromptBank, *, peft_type: PeftType, base_model: str) -> dict[str, bytes]:
+def adapter_files(
+    bank: PromptBank, *, peft_type: PeftType, base_model: str, encoder_decoder: bool = False
+) -> dict[str, bytes]:
     """One prompt as the files of an adapter, by name.
 
     `peft_type` says what made the embeddings: PEFT reads a P-tuning prompt as it reads prompt
     tuning's, since the encoder is folded away.
 
     Raises:
-        ConfigError: not one prompt but none or several.
+        ConfigError: not one prompt but none or several, or keys and values where PEFT has none.
     """
     if bank.num_prompts != 1 or not bank.tensors():
         count = bank.num_prompts if bank.tensors() else 0
         raise ConfigError(f"a PEFT adapter of type {peft_type} holds one prompt, and this bank has {count}.")
     (length,) = bank.num_virtual_tokens
+    task_type, submodules = (ENCODER_DECODER, 2) if encoder_decoder else (CAUSAL, 1)
     if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
         _, layers, heads, _, head_size = bank.keys_TLHPK.shape
         if bank.values_TLHPK.shape[4] != head_size:
@@ -68,38 +79,58 @@ def adapter_files(bank: PromptBank, *, peft_type: PeftType, base_model: str) -> 
                 f"PEFT holds keys and values of one size, and this prefix has keys of {head_size} numbers a "
                 f"head and values of {bank.values_TLHPK.shape[4]}: it cannot be an adapter."
             )
+        if encoder_decoder and bank.attentions != ATTENTIONS:
+            raise ConfigError(
+                f"PEFT puts an encoder-decoder's prefix into the decoder's self-attention alone, and this "
+                f"prompt has {list(bank.attentions or ['all'])}; train it with prompt.attentions=[decoder]."
+            )
         table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
         config = AdapterConfig(
             peft_type=peft_type,
+            task_type=task_type,
             base_model_name_or_path=base_model,
             num_virtual_tokens=length,
             token_dim=heads * head_size,
             num_layers=layers,
             num_attention_heads=heads,
+            num_transformer_submodules=submodules,
         )
     else:
         assert bank.embeddings_TPD is not None
         table_PW = bank.embeddings_TPD[0]
+        if bank.decoder_embeddings_TPD is not None:
+            table_PW = torch.cat([table_PW, bank.decoder_embeddings_TPD[0]])
         config = AdapterConfig(
             peft_type=peft_type,
+            task_type=task_type,
             base_model_name_or_path=base_model,
             num_virtual_tokens=length,
             token_dim=table_PW.shape[1],
+            num_transformer_submodules=len(table_PW) // length,
         )
     return _files(config, {"prompt_embeddings": table_PW})
 
 
 def multitask_adapter_files(
-    *, shared_PD: Tensor, task_cols_TPr: Tensor, task_rows_TrD: Tensor, base_model: str
+    *,
+    shared_PD: Tensor,
+    task_cols_TPr: Tensor,
+    task_rows_TrD: Tensor,
+    base_model: str,
+    encoder_decoder: bool = False,
+    submodules: int = 1,
 ) -> dict[str, bytes]:
     """Prompts of T tasks, each shared x (its columns @ its rows), elementwise, as an adapter's files.
 
-    PEFT's `task_ids` choose each row's task (Wang et al. 2023, section 3.1).
+    With two submodules, P counts the virtual tokens of both. PEFT's `task_ids` choose each row's task
+    (Wang et al. 2023, section 3.1).
     """
     config = AdapterConfig(
         peft_type="MULTITASK_PROMPT_TUNING",
+        task_type=ENCODER_DECODER if encoder_decoder else CAUSAL,
         base_model_name_or_path=base_model,
-        num_virtual_tokens=shared_PD.shape[0],
+        num_virtual_tokens=shared_PD.shape[0] // submodules,
+        num_transformer_submodules=submodules,
         token_dim=shared_PD.shape[1],
         num_tasks=task_cols_TPr.shape[0],
         num_ranks=task_cols_TPr.shape[2],

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softcue.contracts import PromptBank
 from softcue.errors import RunError
-from softcue.formats.peft import CONFIG, AdapterConfig
+from softcue.formats.peft import ATTENTIONS, CONFIG, ENCODER_DECODER, AdapterConfig
 from softcue.formats.peft_tensors import prompt_tensors
 from softcue.formats.plain import read_small
 from softcue.formats.source import PromptShape, PromptSource, embedding_sizes, key_value_sizes
@@ -33,7 +33,7 @@ class Adapter(PromptSource):
 
 
 def open_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
-    """Check any of PEFT's soft prompts for a causal model, whatever PEFT's version.
+    """Check any of PEFT's soft prompts, whatever PEFT's version.
 
     `old_bloom` is for prefixes that PEFT trained on BLOOM with transformers before 4.44, whose numbers
     are in another order. Nothing in the folder says so, and PEFT itself now reads them in today's order.
@@ -43,10 +43,10 @@ def open_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
             pickle of more than tensors.
     """
     config = _read_config(folder / CONFIG)
-    if config.num_transformer_submodules not in (1, None):
+    if config.num_transformer_submodules not in (1, 2, None):
         raise RunError(
-            f"{folder} holds a prompt for an encoder and a decoder (task_type {config.task_type!r}); softcue "
-            "prompts causal models: give an adapter of task_type CAUSAL_LM."
+            f"{folder / CONFIG} has num_transformer_submodules {config.num_transformer_submodules}; it is "
+            "1, or 2 for an encoder and a decoder. Copy the adapter again."
         )
     expect_readable(_shapes(config), folder / CONFIG)
     return Adapter(
@@ -57,6 +57,8 @@ def open_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
             num_prompts=config.num_tasks or 1 if config.peft_type == "MULTITASK_PROMPT_TUNING" else 1,
             num_tokens=config.num_virtual_tokens,
             sizes=_sizes(config),
+            submodules=_inputs(config),
+            attentions=_attentions(config),
         ),
         made_for=config.base_model_name_or_path,
         layout=None,
@@ -72,12 +74,22 @@ def _bank(parts: Mapping[str, Tensor], config: AdapterConfig, *, old_bloom: bool
             table_PW, heads=sizes["key-value heads"], head_size=sizes["key size"]
         )
         return PromptBank(
-            keys_TLHPK=keys_LHPK[None].contiguous(), values_TLHPK=values_LHPK[None].contiguous()
+            keys_TLHPK=keys_LHPK[None].contiguous(),
+            values_TLHPK=values_LHPK[None].contiguous(),
+            attentions=_attentions(config),
         )
     if config.peft_type == "MULTITASK_PROMPT_TUNING":
         factors_TPD = parts["prefix_task_cols"] @ parts["prefix_task_rows"]
-        return PromptBank(embeddings_TPD=table_PW * factors_TPD)
-    return PromptBank(embeddings_TPD=table_PW[None])
+        return _embeddings(table_PW * factors_TPD, config)
+    return _embeddings(table_PW[None], config)
+
+
+def _embeddings(all_TPD: Tensor, config: AdapterConfig) -> PromptBank:
+    own_TPD, *decoder = all_TPD.split(config.num_virtual_tokens, dim=1)
+    return PromptBank(
+        embeddings_TPD=own_TPD.contiguous(),
+        decoder_embeddings_TPD=decoder[0].contiguous() if decoder else None,
+    )
 
 
 def _key_values(table_PW: Tensor, *, heads: int, head_size: int) -> tuple[Tensor, Tensor]:
@@ -106,9 +118,19 @@ def _sizes(config: AdapterConfig) -> dict[str, int]:
     )
 
 
+def _inputs(config: AdapterConfig) -> int:
+    """How many inputs have virtual tokens of their own."""
+    return 1 if config.peft_type == "PREFIX_TUNING" else config.num_transformer_submodules or 1
+
+
+def _attentions(config: AdapterConfig) -> tuple[str, ...] | None:
+    is_prefix = config.peft_type == "PREFIX_TUNING"
+    return ATTENTIONS if is_prefix and config.task_type == ENCODER_DECODER else None
+
+
 def _shapes(config: AdapterConfig) -> dict[str, tuple[int, ...]]:
     """The tensors that belong to a config, and their shapes."""
-    count, width = config.num_virtual_tokens, config.token_dim
+    count, width = config.num_virtual_tokens * _inputs(config), config.token_dim
     if config.peft_type == "PREFIX_TUNING":
         assert config.num_layers is not None
         return {"prompt_embeddings": (count, 2 * width * config.num_layers)}

@@ -19,13 +19,21 @@ from softcue.formats.tensor_file import expect_readable, read_header, read_tenso
 
 PROMPT = "prompt.safetensors"
 
+ATTENTIONS = "attentions"
+"""The metadata that names the kinds of attention that keys and values are for."""
+
+KIND, ENCODER_DECODER = "kind", "encoder-decoder"
+"""The metadata of a prompt for a model of an encoder and a decoder."""
+
 FACTOR = "factor."
 """In front of the names of tensors that made the bank and are no part of it."""
 
-EMBEDDINGS, KEYS, VALUES, LENGTHS = "embeddings_TPD", "keys_TLHPK", "values_TLHPK", "lengths_T"
-RANKS = {EMBEDDINGS: 3, KEYS: 5, VALUES: 5, LENGTHS: 1}
-FORMS = ({EMBEDDINGS}, {KEYS, VALUES}, set[str]())
-"""The tensors of embeddings, of keys and values, and of a prompt without virtual tokens."""
+EMBEDDINGS, DECODER, LENGTHS = "embeddings_TPD", "decoder_embeddings_TPD", "lengths_T"
+KEYS, VALUES = "keys_TLHPK", "values_TLHPK"
+RANKS = {EMBEDDINGS: 3, DECODER: 3, KEYS: 5, VALUES: 5, LENGTHS: 1}
+FORMS = ({EMBEDDINGS}, {EMBEDDINGS, DECODER}, {KEYS, VALUES}, set[str]())
+"""The tensors of embeddings, of those before encoder and decoder, of keys and values, and of a prompt without
+virtual tokens."""
 
 
 def bank_to_bytes(
@@ -34,7 +42,8 @@ def bank_to_bytes(
     """The bank as the content of a safetensors file; nothing in it can be executed on reading."""
     tensors = {name: tensor.cpu() for name, tensor in bank.detach().tensors().items()}
     tensors |= {f"{FACTOR}{name}": tensor.cpu().contiguous() for name, tensor in (factors or {}).items()}
-    content = save(tensors, metadata={**metadata, **({"vote": bank.vote} if bank.vote else {})})
+    own = {"vote": bank.vote, ATTENTIONS: bank.attentions and " ".join(bank.attentions)}
+    content = save(tensors, metadata={**metadata, **{name: value for name, value in own.items() if value}})
     # safetensors orders the metadata differently every time; the same prompt is the same bytes here.
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
@@ -61,7 +70,15 @@ class PromptFile(PromptSource):
         tensors = read_tensors(self.path, self.own)
         if LENGTHS in tensors:
             self._check_lengths(tensors[LENGTHS].tolist())
-        return PromptBank(**tensors, vote=self.vote)
+        return PromptBank(
+            embeddings_TPD=tensors.get(EMBEDDINGS),
+            keys_TLHPK=tensors.get(KEYS),
+            values_TLHPK=tensors.get(VALUES),
+            decoder_embeddings_TPD=tensors.get(DECODER),
+            lengths_T=tensors.get(LENGTHS),
+            vote=self.vote,
+            attentions=self.shape.attentions,
+        )
 
     def _check_lengths(self, lengths: list[int]) -> None:
         if min(lengths) < 1 or max(lengths) != self.shape.num_tokens:
@@ -91,7 +108,7 @@ def open_prompt(path: Path) -> PromptFile:
         raise RunError(f"{path} has vote {vote!r:.40}; it is {' or '.join(get_args(Vote))}.")
     return PromptFile(
         path=path,
-        shape=_shape({name: header.shapes[name] for name in own}, path),
+        shape=_shape({name: header.shapes[name] for name in own}, path, header.metadata.get(ATTENTIONS)),
         made_for=header.metadata.get("backbone"),
         layout=header.metadata.get("layout"),
         vote=cast(Vote | None, vote),
@@ -129,12 +146,17 @@ def _check_names(own: frozenset[str], path: Path) -> None:
         )
 
 
-def _shape(shapes: Mapping[str, tuple[int, ...]], path: Path) -> PromptShape:
+def _shape(shapes: Mapping[str, tuple[int, ...]], path: Path, attentions: str | None) -> PromptShape:
     for name, shape in shapes.items():
         if len(shape) != RANKS[name]:
             raise RunError(f"{path}: {name} has shape {shape}; it has {RANKS[name]} axes. Copy it again.")
     if EMBEDDINGS in shapes:
         prompts, tokens, width = shapes[EMBEDDINGS]
+        if shapes.get(DECODER, shapes[EMBEDDINGS]) != shapes[EMBEDDINGS]:
+            raise RunError(
+                f"{path}: {EMBEDDINGS} has shape {shapes[EMBEDDINGS]} and {DECODER} {shapes[DECODER]}. "
+                "Copy it again."
+            )
         sizes = embedding_sizes(hidden_size=width)
     elif KEYS in shapes:
         prompts, layers, heads, tokens, key_size = shapes[KEYS]
@@ -145,4 +167,10 @@ def _shape(shapes: Mapping[str, tuple[int, ...]], path: Path) -> PromptShape:
         prompts, tokens, sizes = 1, 0, {}
     if LENGTHS in shapes and (not sizes or shapes[LENGTHS] != (prompts,)):
         raise RunError(f"{path}: {LENGTHS} has shape {shapes[LENGTHS]} for {prompts} prompts. Copy it again.")
-    return PromptShape(num_prompts=prompts, num_tokens=tokens, sizes=sizes)
+    return PromptShape(
+        num_prompts=prompts,
+        num_tokens=tokens,
+        sizes=sizes,
+        submodules=2 if DECODER in shapes else 1,
+        attentions=tuple(attentions.split()) if attentions and KEYS in shapes else None,
+    )

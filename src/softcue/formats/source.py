@@ -27,6 +27,10 @@ class PromptShape:
     num_tokens: int
     """P: virtual tokens of the longest prompt."""
     sizes: Mapping[str, int]
+    submodules: int = 1
+    """How many inputs of the model have virtual tokens: 2 for the encoder's and the decoder's."""
+    attentions: tuple[str, ...] | None = None
+    """The kinds of attention that keys and values are for; None: all."""
 
     @property
     def form(self) -> Form:
@@ -44,28 +48,37 @@ def key_value_sizes(*, layers: int, heads: int, key_size: int, value_size: int) 
     return {"layers": layers, "key-value heads": heads, "key size": key_size, "value size": value_size}
 
 
-def bank_sizes(bank: PromptBank) -> dict[str, int]:
-    """The sizes of one virtual token of a bank; none, if it has no virtual tokens."""
+def shape_of(bank: PromptBank) -> PromptShape:
+    """The shape of a bank that is at hand."""
+    sizes: dict[str, int] = {}
     if bank.embeddings_TPD is not None:
-        return embedding_sizes(hidden_size=bank.embeddings_TPD.shape[2])
-    if bank.keys_TLHPK is None or bank.values_TLHPK is None:
-        return {}
-    _, layers, heads, _, key_size = bank.keys_TLHPK.shape
-    return key_value_sizes(
-        layers=layers, heads=heads, key_size=key_size, value_size=bank.values_TLHPK.shape[4]
+        sizes = embedding_sizes(hidden_size=bank.embeddings_TPD.shape[2])
+    elif bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
+        _, layers, heads, _, key_size = bank.keys_TLHPK.shape
+        value_size = bank.values_TLHPK.shape[4]
+        sizes = key_value_sizes(layers=layers, heads=heads, key_size=key_size, value_size=value_size)
+    return PromptShape(
+        num_prompts=bank.num_prompts,
+        num_tokens=max(bank.num_virtual_tokens),
+        sizes=sizes,
+        submodules=1 if bank.decoder_embeddings_TPD is None else 2,
+        attentions=bank.attentions,
     )
 
 
-def model_sizes(spec: BackboneSpec, form: Form) -> dict[str, int]:
-    """The sizes that a virtual token for this model has; ConfigError if the model takes no such prompt."""
-    if form == "embeddings":
+def model_sizes(spec: BackboneSpec, shape: PromptShape) -> dict[str, int]:
+    """The sizes that a virtual token of such a prompt has in this model.
+
+    Raises:
+        ConfigError: the model takes no such prompt.
+    """
+    spec.expect_submodules(shape.submodules)
+    if shape.form == "embeddings":
         return embedding_sizes(hidden_size=spec.hidden_size)
     spec.expect_prefixes()
+    own = spec.only(shape.attentions)
     return key_value_sizes(
-        layers=spec.num_layers,
-        heads=spec.num_kv_heads,
-        key_size=spec.head_size,
-        value_size=spec.value_size,
+        layers=own.num_layers, heads=own.num_kv_heads, key_size=own.head_size, value_size=own.value_size
     )
 
 

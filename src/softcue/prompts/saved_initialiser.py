@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Generator, Tensor
 
 from softcue.contracts import BackboneSpec, PromptBank
@@ -43,6 +44,8 @@ def start_vectors(bank: PromptBank, *, num_tokens: int, width: int, where: str) 
     else:
         assert bank.embeddings_TPD is not None, "a saved prompt has virtual tokens"
         table_PW = bank.embeddings_TPD[0]
+        if bank.decoder_embeddings_TPD is not None:
+            table_PW = torch.cat([table_PW, bank.decoder_embeddings_TPD[0]])
         form, way_out = "embeddings", "prompt=prompt_tuning, prefix_tuning or p_tuning"
     if table_PW.shape[1] != width:
         raise ConfigError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import Generator
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, RunError
+from softcue.formats.numpy_file import SUFFIX, open_numpy
 from softcue.formats.peft import CONFIG
 from softcue.formats.peft_reader import open_adapter
 from softcue.formats.prompt_file import PROMPT, PromptFile, open_prompt
@@ -15,7 +17,7 @@ from softcue.formats.source import PromptSource, model_sizes
 
 
 class SavedPrompt(SoftPrompt):
-    """The prompt of a complete run or of a PEFT adapter, as buffers: it has no parameters.
+    """The prompt of a complete run, of a PEFT adapter or of a .npy file, as buffers: it has no parameters.
 
     Raises:
         ConfigError: it was trained for another model or another layout.
@@ -42,12 +44,13 @@ class SavedPrompt(SoftPrompt):
                 f"prompt.layout is {layout!r}; set prompt.layout='\"{wanted}\"', or start training from it "
                 "in your layout with prompt/initialiser=saved."
             )
-        self.in_layers = bank.keys_TLHPK is not None
+        self.in_layers, self._attentions = bank.keys_TLHPK is not None, bank.attentions
         for name, tensor in bank.tensors().items():
             self.register_buffer(name, tensor)
 
     def forward(self) -> PromptBank:
-        return PromptBank(**dict(self.named_buffers()), vote=None)
+        tensors: dict[str, Any] = dict(self.named_buffers())
+        return PromptBank(**tensors, attentions=self._attentions)
 
 
 def read_prompt(
@@ -55,8 +58,8 @@ def read_prompt(
 ) -> tuple[PromptBank, str | None]:
     """One prompt that fits the model, and the layout it was trained for if that is known.
 
-    `path` is a run's folder, a prompt.safetensors or a PEFT adapter's folder; `member` chooses among
-    the prompts of an ensemble or of a multitask adapter. `key` is the config key that holds both.
+    `path` is a run's folder, a prompt.safetensors, a .npy file or a PEFT adapter's folder; `member` chooses
+    among the prompts of an ensemble or of a multitask adapter. `key` is the config key that holds both.
 
     Raises:
         ConfigError: no such member, or a prompt for another model; its numbers are not read then.
@@ -75,7 +78,7 @@ def read_prompt(
 
 def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
     """Refuse a prompt for another model, before its numbers are read; ConfigError names both models."""
-    sizes, own = source.shape.sizes, model_sizes(spec, source.shape.form)
+    sizes, own = source.shape.sizes, model_sizes(spec, source.shape)
     # A PEFT adapter names its model in another way than a config does.
     other_name = isinstance(source, PromptFile) and source.made_for != spec.name
     if not sizes or other_name or sizes != own:
@@ -91,15 +94,17 @@ def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
 
 
 def open_source(path: str, *, where: str) -> PromptSource:
-    """A run's folder, a prompt.safetensors or an adapter's folder; RunError, with `where`, if it is none."""
+    """A run's folder, a prompt file or an adapter's folder; RunError, with `where`, if it is none."""
     place = Path(path)
     if (place / PROMPT).is_file():
         return open_prompt(place / PROMPT)
     if (place / CONFIG).is_file():
         return open_adapter(place)
+    if place.is_file() and place.suffix == SUFFIX:
+        return open_numpy(place)
     if place.is_file():
         return open_prompt(place)
     raise RunError(
-        f"{where} holds no prompt; give the folder of a complete run, a {PROMPT} or the folder of a PEFT "
-        "adapter."
+        f"{where} holds no prompt; give the folder of a complete run, a {PROMPT}, a {SUFFIX} file or the "
+        "folder of a PEFT adapter."
     )

@@ -8,7 +8,7 @@ from softcue.contracts import BackboneSpec, PromptBank
 from softcue.data.template import Soft
 from softcue.errors import RunError
 from softcue.formats.prompt_file import PROMPT, PromptFile, open_prompt
-from softcue.formats.source import Form, bank_sizes, model_sizes
+from softcue.formats.source import model_sizes, shape_of
 from softcue.received.parts import Parts
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RECORD
@@ -35,12 +35,11 @@ def read_bank(folder: Path, record: RunRecord, parts: Parts) -> PromptBank:
 
 def expect_fits(bank: PromptBank, spec: BackboneSpec, *, folder: Path) -> None:
     """Refuse a prompt of other sizes than the model's; RunError names both."""
-    sizes = bank_sizes(bank)
-    form: Form = "embeddings" if bank.keys_TLHPK is None else "keys and values"
-    if sizes and sizes != model_sizes(spec, form):
+    shape = shape_of(bank)
+    if shape.sizes and shape.sizes != (own := model_sizes(spec, shape)):
         raise RunError(
-            f"{folder} holds a prompt for a model of {sizes}, and {spec.name} has {model_sizes(spec, form)}; "
-            "give the backbone it was trained on."
+            f"{folder} holds a prompt for a model of {shape.sizes}, and {spec.name} has {own}; give the "
+            "backbone it was trained on."
         )
 
 

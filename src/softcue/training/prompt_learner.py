@@ -25,7 +25,7 @@ from softcue.errors import TrainingError
 from softcue.evaluation.predictions import Predictions, predict_with
 from softcue.evaluation.scoring import Scoring
 from softcue.evaluation.texts import Generated, generate
-from softcue.formats.prompt_file import bank_to_bytes, load_bank
+from softcue.formats.prompt_file import ENCODER_DECODER, KIND, bank_to_bytes, load_bank
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import Parameters, Training
 from softcue.runs.store import RunFolder
@@ -152,6 +152,8 @@ class PromptLearner(Learner):
                 "template": " | ".join(task.template for task in tasks),
                 "verbalizer": " | ".join(json.dumps(dict(task.verbalizer)) for task in tasks),
             }
+            if self.lm.spec.targets_apart:
+                metadata[KIND] = ENCODER_DECODER
             content = bank_to_bytes(bank, metadata, self.member.prompt.extra_state())
             write_atomic(folder.prompt_path, content)
 
