@@ -62,7 +62,9 @@ FAMILIES: Mapping[str, dict[str, Any]] = {
 }
 
 
-def tiny_encoder_decoder(family: str, *, dtype: torch.dtype = torch.float64) -> PreTrainedModel:
+def tiny_encoder_decoder(
+    family: str, *, dtype: torch.dtype = torch.float64, **settings: Any
+) -> PreTrainedModel:
     """A random model whose weights are large enough for differences to show, and rounding is not."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
@@ -73,7 +75,7 @@ def tiny_encoder_decoder(family: str, *, dtype: torch.dtype = torch.float64) -> 
         pad_token_id=3,
         decoder_start_token_id=START,
         attn_implementation="eager",
-        **FAMILIES[family],
+        **{**FAMILIES[family], **settings},
     )
     model = AutoModelForSeq2SeqLM.from_config(config)
     assert isinstance(model, PreTrainedModel)
