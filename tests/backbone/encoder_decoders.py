@@ -87,9 +87,11 @@ def tiny_encoder_decoder(
     return model
 
 
-def on_engine(family: str) -> EncoderDecoderLM:
+def on_engine(family: str, **settings: Any) -> EncoderDecoderLM:
     """The model on softcue's engine."""
-    lm = make_backbone(tiny_encoder_decoder(family), tiny_tokenizer(), name=f"tiny_{family}", engine="auto")
+    lm = make_backbone(
+        tiny_encoder_decoder(family, **settings), tiny_tokenizer(), name=f"tiny_{family}", engine="auto"
+    )
     assert isinstance(lm, EncoderDecoderLM)
     return lm
 

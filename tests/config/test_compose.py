@@ -15,7 +15,7 @@ from softcue.configs.compose import expect_all_read
 from softcue.errors import ConfigError
 from softcue.plan import resolve
 from softcue.runs.identity import identity
-from tests.composing import composer
+from tests.composing import composer, train_config
 
 QUICKSTART = "experiment=quickstart"
 
@@ -40,6 +40,14 @@ def test_a_config_is_the_one_that_hydra_composes(overrides: list[str]) -> None:
         config = composer().compose_unchecked([QUICKSTART, *overrides])
         assert OmegaConf.to_yaml(config) == OmegaConf.to_yaml(expected)
         config.seed = 99
+
+
+def test_a_config_does_not_depend_on_those_composed_before() -> None:
+    alone = OmegaConf.to_yaml(train_config("prompt=prompt_tuning"))
+    train_config("prompt=p_tuning", "data=gsm8k", "backbone=smollm2_135m")
+    # Another choice of groups, so that the files are merged again.
+    again = train_config("prompt=prompt_tuning", "backbone=bloomz_560m")
+    assert OmegaConf.to_yaml(again) == alone
 
 
 @pytest.mark.parametrize(

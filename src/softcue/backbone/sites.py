@@ -138,7 +138,9 @@ def layers_of(found: Mapping[str, Site]) -> dict[str, range]:
 
 def _probe(model: PreTrainedModel) -> Tensor:
     ids_1J = torch.tensor([[start_token(model), 5, 6]], device=model.device)
-    mask = torch.ones(1, ROW, dtype=torch.long, device=model.device)
+    # A mask without values cannot be read.
+    is_meta = model.device.type == "meta"
+    mask = None if is_meta else torch.ones(1, ROW, dtype=torch.long, device=model.device)
     return probes.run(
         model, input_ids=probes.probe_ids(model), decoder_input_ids=ids_1J, attention_mask=mask
     ).logits

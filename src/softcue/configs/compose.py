@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
@@ -21,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
@@ -64,6 +66,22 @@ def config_loader(*folders: str | Path) -> ConfigLoader:
     return ConfigLoaderImpl(search_path)
 
 
+class _Copies:
+    """The files of a repository, each time as a copy: Hydra merges files into the nodes of earlier ones."""
+
+    def __init__(self, files: IConfigRepository) -> None:
+        self._files = files
+        self._pickled: dict[str, bytes] = {}
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        if config_path not in self._pickled:
+            self._pickled[config_path] = pickle.dumps(self._files.load_config(config_path))
+        return cast(ConfigResult, pickle.loads(self._pickled[config_path]))
+
+    def get_schema_source(self) -> ConfigSource:
+        return self._files.get_schema_source()
+
+
 class Composer:
     """Composes configs, once for each choice of groups; values are put into a copy.
 
@@ -76,6 +94,7 @@ class Composer:
         self._loader = cast(ConfigLoaderImpl, loader)
         self._parser = OverridesParser.create(config_loader=loader)
         _, self._files = self._loader._parse_overrides_and_create_caching_repo("train", list(hydra_overrides))
+        self._copies = cast(IConfigRepository, _Copies(self._files))
         self._parsed: dict[str, Override] = {}
         self._bases: dict[tuple[str, ...], _Base] = {}
 
@@ -129,7 +148,7 @@ class Composer:
         return self._bases[key]
 
     def _merged(self, files: Sequence[ResultDefault]) -> DictConfig:
-        config = self._loader._compose_config_from_defaults_list(defaults=list(files), repo=self._files)
+        config = self._loader._compose_config_from_defaults_list(defaults=list(files), repo=self._copies)
         config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         return config

@@ -49,6 +49,11 @@ def peft_files(
         )
     else:
         kind = peft_type(prompt)
+        if kind == "MULTITASK_PROMPT_TUNING" and prompt.writes_texts:
+            raise ConfigError(
+                f"{prompt.folder} has virtual tokens before the decoder, which PEFT's generate leaves out; "
+                "use softcue.load, or train with prompt.submodules=1."
+            )
         adapter = adapter_files(
             prompt.bank, peft_type=kind, base_model=base, encoder_decoder=prompt.encoder_decoder
         )
@@ -83,6 +88,7 @@ def card_and_prompt(
         max_length=prompt.parts.max_length,
         licence=licence,
         vllm_row=vllm_row,
+        encoder_decoder=prompt.encoder_decoder,
     )
     return {"README.md": model_card(prompt.record, shipped).encode(), **prompt.files()}
 
@@ -114,6 +120,8 @@ def peft_type(prompt: TrainedPrompt) -> PeftType:
     """PEFT's name for the method; PEFT loads all that give embeddings in the same way."""
     if prompt.bank.keys_TLHPK is not None:
         return "PREFIX_TUNING"
+    if prompt.bank.decoder_embeddings_TPD is not None:
+        return "MULTITASK_PROMPT_TUNING"
     by_encoder = prompt.parts.method.startswith("softcue.prompts.p_tuning.")
     return "P_TUNING" if by_encoder else "PROMPT_TUNING"
 

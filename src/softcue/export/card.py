@@ -46,6 +46,7 @@ class Shipped:
     max_length: int | None
     licence: str | None = None
     vllm_row: Sequence[int | str | list[str]] | None = None
+    encoder_decoder: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,7 @@ def model_card(record: RunRecord, shipped: Shipped) -> str:
         "texts": dict.fromkeys(shipped.template.columns, "..."),
         "max_new_tokens": _max_new_tokens(record),
     }
+    peft_code = "peft_encoder_decoder.py.jinja" if shipped.encoder_decoder else "peft.py.jinja"
     code = _templates(partial(json.dumps, ensure_ascii=False))
     text = (
         _templates(_escaped)
@@ -97,7 +99,7 @@ def model_card(record: RunRecord, shipped: Shipped) -> str:
             **facts,
             scores=_scores(record),
             vllm_code=code.get_template("vllm.py.jinja").render(**facts) if shipped.vllm_row else "",
-            peft_code=code.get_template("peft.py.jinja").render(**facts) if shipped.peft_type else "",
+            peft_code=code.get_template(peft_code).render(**facts) if shipped.peft_type else "",
             softcue_code=code.get_template("softcue.py.jinja").render(**facts),
         )
     )

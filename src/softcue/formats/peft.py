@@ -2,8 +2,10 @@
 
 PEFT itself is not needed. An adapter holds what the model sees, any encoder folded away:
 `prompt_embeddings` is [P, D], and for prefix tuning [P, 2 L H K], layer by layer, keys before values.
-An encoder-decoder's embeddings are [2 P, D], those of the encoder's row first; its prefix is in the
-decoder's self-attention and nowhere else.
+Of PEFT's methods only the multitask one puts virtual tokens before a decoder as well: its tensors have 2 P
+rows then, those of the encoder first. Its prompt tuning and P-tuning train 2 P rows by default and use the
+first P. Its prefixes of encoder-decoders reach the decoder's self-attention, where layer i has the numbers of
+layer 2 i modulo L (peft 0.21.2, `PeftModel.get_prompt` and `PeftModelForSeq2SeqLM.forward`).
 Further letters: r rank of the multitask factors, W numbers of one virtual token.
 """
 
@@ -26,9 +28,6 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 CAUSAL, ENCODER_DECODER = "CAUSAL_LM", "SEQ_2_SEQ_LM"
 """PEFT's names for the two kinds of models."""
-
-ATTENTIONS = ("decoder",)
-"""The only attention of an encoder-decoder that PEFT's prefixes reach."""
 
 PeftType = Literal["PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"]
 
@@ -62,16 +61,26 @@ def adapter_files(
     """One prompt as the files of an adapter, by name.
 
     `peft_type` says what made the embeddings: PEFT reads a P-tuning prompt as it reads prompt
-    tuning's, since the encoder is folded away.
+    tuning's, since the encoder is folded away. A prompt before both encoder and decoder becomes a
+    multitask adapter of one task.
 
     Raises:
-        ConfigError: not one prompt but none or several, or keys and values where PEFT has none.
+        ConfigError: not one prompt but none or several, or an encoder-decoder's keys and values.
     """
     if bank.num_prompts != 1 or not bank.tensors():
         count = bank.num_prompts if bank.tensors() else 0
         raise ConfigError(f"a PEFT adapter of type {peft_type} holds one prompt, and this bank has {count}.")
     (length,) = bank.num_virtual_tokens
-    task_type, submodules = (ENCODER_DECODER, 2) if encoder_decoder else (CAUSAL, 1)
+    if bank.embeddings_TPD is not None and bank.decoder_embeddings_TPD is not None:
+        both_PD = torch.cat([bank.embeddings_TPD[0], bank.decoder_embeddings_TPD[0]])
+        return multitask_adapter_files(
+            shared_PD=both_PD,
+            task_cols_TPr=torch.ones(1, len(both_PD), 1),
+            task_rows_TrD=torch.ones(1, 1, both_PD.shape[1]),
+            base_model=base_model,
+            encoder_decoder=True,
+            submodules=2,
+        )
     if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
         _, layers, heads, _, head_size = bank.keys_TLHPK.shape
         if bank.values_TLHPK.shape[4] != head_size:
@@ -79,34 +88,29 @@ def adapter_files(
                 f"PEFT holds keys and values of one size, and this prefix has keys of {head_size} numbers a "
                 f"head and values of {bank.values_TLHPK.shape[4]}: it cannot be an adapter."
             )
-        if encoder_decoder and bank.attentions != ATTENTIONS:
+        if encoder_decoder:
             raise ConfigError(
-                f"PEFT puts an encoder-decoder's prefix into the decoder's self-attention alone, and this "
-                f"prompt has {list(bank.attentions or ['all'])}; train it with prompt.attentions=[decoder]."
+                "PEFT gives layer i of a decoder the prefix of layer 2 i, so it cannot hold a prefix of an "
+                "encoder-decoder; use softcue.load, or train a prompt of embeddings."
             )
         table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
         config = AdapterConfig(
             peft_type=peft_type,
-            task_type=task_type,
             base_model_name_or_path=base_model,
             num_virtual_tokens=length,
             token_dim=heads * head_size,
             num_layers=layers,
             num_attention_heads=heads,
-            num_transformer_submodules=submodules,
         )
     else:
         assert bank.embeddings_TPD is not None
         table_PW = bank.embeddings_TPD[0]
-        if bank.decoder_embeddings_TPD is not None:
-            table_PW = torch.cat([table_PW, bank.decoder_embeddings_TPD[0]])
         config = AdapterConfig(
             peft_type=peft_type,
-            task_type=task_type,
+            task_type=ENCODER_DECODER if encoder_decoder else CAUSAL,
             base_model_name_or_path=base_model,
             num_virtual_tokens=length,
             token_dim=table_PW.shape[1],
-            num_transformer_submodules=len(table_PW) // length,
         )
     return _files(config, {"prompt_embeddings": table_PW})
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softcue.contracts import PromptBank
 from softcue.errors import RunError
-from softcue.formats.peft import ATTENTIONS, CONFIG, ENCODER_DECODER, AdapterConfig
+from softcue.formats.peft import CONFIG, ENCODER_DECODER, AdapterConfig
 from softcue.formats.peft_tensors import prompt_tensors
 from softcue.formats.plain import read_small
 from softcue.formats.source import PromptShape, PromptSource, embedding_sizes, key_value_sizes
@@ -57,7 +57,7 @@ def open_adapter(folder: Path, *, old_bloom: bool = False) -> Adapter:
             num_prompts=config.num_tasks or 1 if config.peft_type == "MULTITASK_PROMPT_TUNING" else 1,
             num_tokens=config.num_virtual_tokens,
             sizes=_sizes(config),
-            submodules=_inputs(config),
+            submodules=_rows(config) if config.peft_type == "MULTITASK_PROMPT_TUNING" else 1,
             attentions=_attentions(config),
         ),
         made_for=config.base_model_name_or_path,
@@ -73,6 +73,9 @@ def _bank(parts: Mapping[str, Tensor], config: AdapterConfig, *, old_bloom: bool
         keys_LHPK, values_LHPK = key_values(
             table_PW, heads=sizes["key-value heads"], head_size=sizes["key size"]
         )
+        if config.task_type == ENCODER_DECODER and config.num_transformer_submodules != 1:
+            used = [2 * layer % len(keys_LHPK) for layer in range(len(keys_LHPK))]
+            keys_LHPK, values_LHPK = keys_LHPK[used], values_LHPK[used]
         return PromptBank(
             keys_TLHPK=keys_LHPK[None].contiguous(),
             values_TLHPK=values_LHPK[None].contiguous(),
@@ -86,6 +89,8 @@ def _bank(parts: Mapping[str, Tensor], config: AdapterConfig, *, old_bloom: bool
 
 def _embeddings(all_TPD: Tensor, config: AdapterConfig) -> PromptBank:
     own_TPD, *decoder = all_TPD.split(config.num_virtual_tokens, dim=1)
+    if config.peft_type != "MULTITASK_PROMPT_TUNING":
+        decoder = []  # which PEFT's own forward leaves out
     return PromptBank(
         embeddings_TPD=own_TPD.contiguous(),
         decoder_embeddings_TPD=decoder[0].contiguous() if decoder else None,
@@ -118,19 +123,19 @@ def _sizes(config: AdapterConfig) -> dict[str, int]:
     )
 
 
-def _inputs(config: AdapterConfig) -> int:
-    """How many inputs have virtual tokens of their own."""
+def _rows(config: AdapterConfig) -> int:
+    """How many rows a tensor has for each virtual token."""
     return 1 if config.peft_type == "PREFIX_TUNING" else config.num_transformer_submodules or 1
 
 
 def _attentions(config: AdapterConfig) -> tuple[str, ...] | None:
     is_prefix = config.peft_type == "PREFIX_TUNING"
-    return ATTENTIONS if is_prefix and config.task_type == ENCODER_DECODER else None
+    return ("decoder",) if is_prefix and config.task_type == ENCODER_DECODER else None
 
 
 def _shapes(config: AdapterConfig) -> dict[str, tuple[int, ...]]:
     """The tensors that belong to a config, and their shapes."""
-    count, width = config.num_virtual_tokens * _inputs(config), config.token_dim
+    count, width = config.num_virtual_tokens * _rows(config), config.token_dim
     if config.peft_type == "PREFIX_TUNING":
         assert config.num_layers is not None
         return {"prompt_embeddings": (count, 2 * width * config.num_layers)}

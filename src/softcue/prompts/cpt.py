@@ -60,6 +60,11 @@ class ContextPrompt(SoftPrompt):
         decay: float,
     ) -> None:
         super().__init__()
+        if spec.targets_apart:
+            raise ConfigError(
+                f"prompt=cpt reads labels in a row, behind its text, and {spec.name} has them in its "
+                "decoder; choose prompt=prompt_tuning or another method."
+            )
         order = torch.randperm(len(rows.demonstrations), generator=generator).tolist()
         context = Context.of(
             [rows.demonstrations[at] for at in order],
