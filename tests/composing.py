@@ -34,6 +34,7 @@ def options(group: str) -> list[str]:
 GIVEN = {
     "backbone=hub": ["backbone.repo=org/model"],
     "backbone=local": ["backbone.path=model"],
+    "experiment=released_sst2": ["prompt.path=one"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "prompt=saved": ["prompt.path=one"],
     "prompt/initialiser=recycled": ["prompt.initialiser.path=one"],

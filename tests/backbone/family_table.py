@@ -20,6 +20,7 @@ from softcue.backbone.engine import make_backbone
 from softcue.backbone.families import VERIFIED
 from softcue.contracts import Choices, PromptBank
 from softcue.errors import BackboneError
+from tests.backbone import encoder_decoder_table
 from tests.backbone.zoo import VARIANTS, Variant, oracle_scores, tiny
 from tests.tiny import batch_of, score_classes, tiny_tokenizer
 
@@ -174,8 +175,8 @@ MULTIMODAL = frozenset(
 
 TITLE = """# Supported models
 
-softcue runs a causal language model on one of two engines. `backbone.engine=auto` chooses between them, and
-the log names the engine and the reason.
+softcue runs a causal language model on one of two engines, and an [encoder-decoder](#encoder-decoders) on its
+own modules. `backbone.engine=auto` chooses, and the log names the engine and the reason.
 
 - **stream** runs each shared token once and no padding. It runs the families that the tests verify
   ({verified}), and every other model if it gives the results of the model's own forward when the model is
@@ -259,4 +260,4 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page())
+    PAGE.write_text(page() + encoder_decoder_table.section())

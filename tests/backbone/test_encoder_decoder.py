@@ -13,6 +13,7 @@ from softcue.backbone.encoder_decoder_lm import EncoderDecoderLM
 from softcue.backbone.engine import make_backbone
 from softcue.contracts import Choices, PromptBank
 from softcue.errors import BackboneError, ConfigError
+from tests.backbone.encoder_decoder_table import HEADING, PAGE, line_of
 from tests.backbone.encoder_decoders import (
     FAMILIES,
     HIDDEN,
@@ -176,3 +177,13 @@ def test_a_family_that_cannot_be_run_is_refused_by_name(family: str) -> None:
 def test_the_stream_engine_is_refused() -> None:
     with pytest.raises(BackboneError, match="T5ForConditionalGeneration has an encoder"):
         make_backbone(tiny_encoder_decoder("t5"), tiny_tokenizer(), name="tiny", engine="stream")
+
+
+@pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
+def test_the_page_of_families_is_what_is_measured(family: str) -> None:
+    lines = PAGE.read_text().partition(HEADING)[2].splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| {family} |")]
+    found, written = (of.strip("| ").split(" | ") for of in (line_of(family), line))
+    assert found[3] == written[3]
+    assert max(float(found[1]), float(written[1])) < 1e-6
+    assert max(float(found[2]), float(written[2])) < 2e-5

@@ -6,6 +6,7 @@ import pytest
 
 from softcue.backbone.families import VERIFIED
 from softcue.errors import BackboneError
+from tests.backbone.encoder_decoder_table import HEADING
 from tests.backbone.family_table import PAGE, TOLERANCE, Measured, families, measure
 
 BY_DEFAULT = (
@@ -18,7 +19,8 @@ BY_DEFAULT = (
 
 def rows_of_page() -> dict[str, list[str]]:
     """The page's table, by family."""
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")][1:]
+    table = PAGE.read_text().partition(HEADING)[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {name: rest for name, *rest in cells}
 

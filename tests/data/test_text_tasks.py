@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from softcue.data.assumed import assume
-from softcue.data.labels import TargetEncoder
+from softcue.data.labels import TargetEncoder, TargetPlace
 from softcue.data.pool import Pool
 from softcue.data.prompt_data import PromptData
 from softcue.data.run_data import Batching
@@ -191,4 +191,4 @@ def test_a_text_needs_a_length_and_an_end_token(tokenizer: PreTrainedTokenizerFa
     ]
     for max_length, end_token, message in cases:
         with pytest.raises(SoftcueError, match=message):
-            TargetEncoder(rows, before=":", max_length=max_length, end_token=end_token)
+            TargetEncoder(rows, place=TargetPlace(before=":"), max_length=max_length, end_token=end_token)

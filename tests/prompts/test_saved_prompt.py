@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from softcue.backbone.stream_lm import StreamLM
 from softcue.build.prompted import build_prompt
@@ -14,6 +17,7 @@ from softcue.data.template import compose
 from softcue.errors import ConfigError, RunError
 from softcue.formats.peft import PeftType, adapter_files, multitask_adapter_files
 from softcue.formats.prompt_file import bank_to_bytes
+from softcue.prompts.saved_prompt import read_prompt
 from tests.composing import train_config
 from tests.tiny import HIDDEN, batch_of, score_classes, tiny_lm
 
@@ -186,3 +190,39 @@ def test_a_form_that_the_method_does_not_start_from_is_refused(
 def test_a_place_without_a_prompt_is_refused(lm: StreamLM, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"prompt\.path=.* holds no prompt; give the folder of a complete run"):
         make(lm, "prompt=saved", f"prompt.path={tmp_path}")
+
+
+def test_a_released_npy_prompt_is_read_as_it_is(lm: StreamLM, tmp_path: Path) -> None:
+    table_PD = np.random.default_rng(0).normal(size=(4, lm.spec.hidden_size)).astype(np.float32)
+    np.save(tmp_path / "sst2.npy", table_PD)
+    bank, layout = read_prompt(str(tmp_path / "sst2.npy"), spec=lm.spec, member=None, key="prompt")
+    assert bank.embeddings_TPD is not None
+    assert np.array_equal(bank.embeddings_TPD[0].numpy(), table_PD)
+    assert layout is None
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 3)), r"trained for None \({'hidden size': 3}\)"),
+        (np.zeros(4), r"an array of float64 of shape \(4,\)"),
+        (np.full((4, 32), np.nan), "NaN or infinite"),
+        (np.array([[{}]], dtype=object), r"is no \.npy file of numbers"),
+        (np.zeros((0, 32)), r"has shape \(0, 32\), so no number"),
+    ],
+)
+def test_an_npy_file_that_is_no_prompt_is_refused(
+    array: NDArray[Any], message: str, lm: StreamLM, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "prompt.npy", array, allow_pickle=True)
+    with pytest.raises((ConfigError, RunError), match=message):
+        read_prompt(str(tmp_path / "prompt.npy"), spec=lm.spec, member=None, key="prompt")
+
+
+def test_an_adapter_for_an_encoder_decoder_does_not_fit_a_decoder(lm: StreamLM, tmp_path: Path) -> None:
+    bank = PromptBank(embeddings_TPD=torch.zeros(1, 4, lm.spec.hidden_size))
+    files = adapter_files(bank, peft_type="PROMPT_TUNING", base_model="tiny", encoder_decoder=True)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=r"task_type SEQ_2_SEQ_LM, and tiny_llama is a decoder"):
+        read_prompt(str(tmp_path), spec=lm.spec, member=None, key="prompt")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from tests.composing import train_config
 from tests.integration.conftest import CACHE
-from tests.tiny_backbone import save_tiny_backbone
+from tests.tiny_backbone import save_tiny_backbone, save_tiny_encoder_decoder
 
 Compose = Callable[..., DictConfig]
 
@@ -19,6 +19,12 @@ Compose = Callable[..., DictConfig]
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model for `backbone=local`."""
     return save_tiny_backbone(tmp_path_factory.mktemp("backbone"), CACHE)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a T5 in its place."""
+    return save_tiny_encoder_decoder(tmp_path_factory.mktemp("t5"), CACHE)
 
 
 @pytest.fixture(scope="session")

@@ -160,6 +160,14 @@ class Backbone(ABC):
         Keys are those of the prompt's prefix, if it has one, then those of the row's tokens.
         """
 
+    def in_row(self, bank: PromptBank) -> PromptBank:
+        """The part of a prompt that `run_with_hook` shows: in most models all of it.
+
+        Raises:
+            BackboneError: no part of it.
+        """
+        return bank
+
     @abstractmethod
     def checkpoint_gradients(self) -> None:
         """Keep one activation per layer for the backward pass and recompute the others there."""

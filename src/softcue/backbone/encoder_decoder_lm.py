@@ -8,7 +8,7 @@ nothing depends on the padding. Letters as in decoder_runs.py; E encoder positio
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -24,6 +24,7 @@ from softcue.backbone.row_limits import max_positions
 from softcue.backbone.scoring import TargetStates, trie_of
 from softcue.backbone.search import Continuation
 from softcue.backbone.site_attention import Prefix, SitePlan
+from softcue.backbone.sites import SITES
 from softcue.contracts import Batch, Choices, Ids, PaddedRows, PromptBank
 from softcue.errors import BackboneError
 
@@ -125,6 +126,22 @@ class EncoderDecoderLM(Backbone):
         assert plan.captured is not None
         keys, values = zip(*(plan.captured[layer] for layer in sorted(plan.captured)), strict=True)
         return torch.cat(keys).float(), torch.cat(values).float()
+
+    def in_row(self, bank: PromptBank) -> PromptBank:
+        if bank.keys_TLHPK is None or bank.values_TLHPK is None:
+            return replace(bank, decoder_embeddings_TPD=None)
+        if "encoder" not in (bank.attentions or SITES):
+            raise BackboneError(
+                f"the prompt is in {list(bank.attentions or ())} attention, and only what is in the "
+                "encoder's can be shown."
+            )
+        own = slice(0, len(self.spec.attentions["encoder"]))  # the encoder's layers come first
+        return replace(
+            bank,
+            keys_TLHPK=bank.keys_TLHPK[:, own],
+            values_TLHPK=bank.values_TLHPK[:, own],
+            attentions=("encoder",),
+        )
 
     @torch.no_grad()
     def run_with_hook(self, row: Ids, bank: PromptBank, hook: AttentionHook) -> None:

@@ -75,8 +75,8 @@ class Adapter(Baseline, ABC):
         self.modules = None if modules is None else list(modules)
 
     @abstractmethod
-    def config(self) -> Any:
-        """PEFT's own config."""
+    def config(self, task_type: str) -> Any:
+        """PEFT's own config, for its name of a kind of models."""
 
     def inject(self, model: PreTrainedModel, *, base_model: str, seed: int) -> Injected:
         """Put an untrained adapter into a model.
@@ -85,7 +85,7 @@ class Adapter(Baseline, ABC):
             ConfigError: PEFT is not installed, or cannot change these modules.
         """
         try:
-            config = self.config()
+            config = self.config("SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM")
         except ImportError as error:
             raise ConfigError(
                 "this baseline trains through PEFT, which is not installed: pip install 'softcue[peft]'."
@@ -102,11 +102,11 @@ class LoRA(Adapter):
         super().__init__(modules=modules)
         self.rank, self.alpha = rank, alpha
 
-    def config(self) -> Any:
+    def config(self, task_type: str) -> Any:
         from peft import LoraConfig
 
         return LoraConfig(
-            task_type="CAUSAL_LM", r=self.rank, lora_alpha=self.alpha, target_modules=self.modules
+            task_type=task_type, r=self.rank, lora_alpha=self.alpha, target_modules=self.modules
         )
 
 
@@ -120,9 +120,9 @@ class IA3(Adapter):
         super().__init__(modules=modules)
         self.feedforward = None if feedforward is None else list(feedforward)
 
-    def config(self) -> Any:
+    def config(self, task_type: str) -> Any:
         from peft import IA3Config
 
         return IA3Config(
-            task_type="CAUSAL_LM", target_modules=self.modules, feedforward_modules=self.feedforward
+            task_type=task_type, target_modules=self.modules, feedforward_modules=self.feedforward
         )

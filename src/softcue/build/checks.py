@@ -9,6 +9,7 @@ from typing import Any, cast
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from softcue.backbone.kind import is_encoder_decoder
 from softcue.build.evaluation import build_decoding
 from softcue.build.instantiate import make
 from softcue.build.trainer import build_trainer
@@ -33,6 +34,7 @@ def validate(config: DictConfig, data: RunData) -> None:
     has_texts = any(task.has_texts for task in data.tasks.values())
     if has_texts or config.data.get("decoding") is not None:
         _expect_generation(config, has_texts=has_texts)
+    _expect_model_fits(config)
     template = data.template
     # Where nothing can be wrong, the class is not imported: that takes seconds.
     if template.num_virtual_tokens > 0 and (not _is_prefix(template) or len(data.tasks) > 1):
@@ -48,6 +50,30 @@ def validate(config: DictConfig, data: RunData) -> None:
                     f"callbacks monitor {monitor!r}, and the target is a text; choose one of "
                     f"{', '.join(TEXT_MONITORS)}."
                 )
+
+
+def _expect_model_fits(config: DictConfig) -> None:
+    """Refuse settings for the other kind of model, as far as a config.json at hand tells which kind it is."""
+    prompt, name = config.prompt, config.backbone.name
+    apart = {key: prompt[key] for key in ("submodules", "attentions") if prompt[key] not in (None, 1)}
+    if apart and is_encoder_decoder(config.backbone) is False:
+        raise ConfigError(
+            f"prompt has {apart}, which is for encoder-decoders, and backbone {name} is a decoder. Set "
+            f"{' and '.join(f'prompt.{key}=null' for key in apart)}, or choose a model such as "
+            "backbone=t5_base_lm_adapt."
+        )
+    causal = {
+        "prompt.method": prompt.method.get("_target_") == "softcue.prompts.cpt.ContextPrompt",
+        "backbone.engine": config.backbone.engine == "stream",
+    }
+    for key, is_given in causal.items():
+        if is_given and is_encoder_decoder(config.backbone):
+            is_method = key == "prompt.method"
+            what, other = (prompt.name, "prompt=prompt_tuning") if is_method else ("stream", f"{key}=auto")
+            raise ConfigError(
+                f"{key} is {what}, which is for decoders, and backbone {name} is an encoder-decoder. Use "
+                f"{other}, or another backbone."
+            )
 
 
 def _expect_generation(config: DictConfig, *, has_texts: bool) -> None:

@@ -31,6 +31,11 @@ def vllm_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, 
         raise ConfigError(f"vLLM takes one prompt, and this run has {list(prompts)}; choose one with task=.")
     ((task, prompt),) = prompts.items()
     vectors_TPD = prompt.bank.embeddings_TPD
+    if prompt.encoder_decoder:
+        raise ConfigError(
+            f"{prompt.folder} is for {prompt.record.backbone}, an encoder-decoder, and vLLM's prompt_embeds "
+            "are rows of decoders; export it for PEFT."
+        )
     if vectors_TPD is None or prompt.bank.num_prompts > 1:
         raise ConfigError(
             f"{prompt.folder} ({prompt.record.method}) is not the embeddings of one prompt, which vLLM's "

@@ -83,7 +83,7 @@ def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int
         ConfigError: the bank has no such prompt.
         DataError: the training rows are no longer there.
     """
-    bank = member(trained, prompt)
+    bank = trained.lm.in_row(member(trained, prompt))
     start, start_notes = _start(trained)
     train, data_notes = training_rows_of(trained)
     texts = train.select(range(min(num_rows, len(train))))
@@ -132,7 +132,7 @@ def _start(trained: TrainedPrompt) -> tuple[PromptBank | None, Notes]:
         name: t.shape for name, t in trained.bank.member(0).tensors().items()
     }:
         return None, ("No drift, as the settings' start has other sizes than the prompt.",)
-    return start, ()
+    return trained.lm.in_row(start), ()
 
 
 def training_rows_of(trained: TrainedPrompt) -> tuple[Columns, Notes]:

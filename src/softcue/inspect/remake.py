@@ -39,6 +39,7 @@ from softcue.prompts.low_rank import LowRankPrompt
 from softcue.prompts.multitask import MultitaskPrompt, MultitaskTarget
 from softcue.prompts.nearest_initialiser import Nearest
 from softcue.prompts.p_tuning import PTuningLSTM, PTuningMLP
+from softcue.prompts.place import place
 from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
 from softcue.prompts.random_subspace import RandomSubspace
@@ -118,12 +119,18 @@ def start_of(prompt: TrainedPrompt) -> PromptBank:
             "rows": partial(_demonstrations, prompt),
             "initialiser": partial(_initialiser, node),
         }
-        bank: PromptBank = method(
+        made = place(
+            partial(
+                method,
+                generator=Generator().manual_seed(prompt.record.seed),
+                **{name: make() for name, make in further.items() if name in asked},
+            ),
             spec=spec,
             num_virtual_tokens=prompt.template.num_virtual_tokens,
-            generator=Generator().manual_seed(prompt.record.seed),
-            **{name: make() for name, make in further.items() if name in asked},
-        ).eval()()
+            submodules=None if prompt.bank.decoder_embeddings_TPD is None else 2,
+            attentions=prompt.bank.attentions,
+        )
+        bank: PromptBank = made.eval()()
         start = bank.detach().to(torch.device("cpu"))
         return start.member(prompt.parts.position) if start.num_prompts > 1 else start
 

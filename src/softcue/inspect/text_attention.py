@@ -45,7 +45,9 @@ def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tens
     # Virtual tokens are numbered in the order of the row.
     virtual_P = torch.arange(ahead) if ahead else (~is_text_T).nonzero().squeeze(1)
     text_N = ahead + is_text_T.nonzero().squeeze(1)
-    reads_TP = is_text_T[:, None] & (ahead + torch.arange(len(ids_T))[:, None] > virtual_P)
+    follows_TP = ahead + torch.arange(len(ids_T))[:, None] > virtual_P
+    # In an encoder every token sees all others.
+    reads_TP = is_text_T[:, None] & (follows_TP | lm.spec.targets_apart)
     attention: list[Tensor] = []
     key_norms: list[Tensor] = []
     value_norms: list[Tensor] = []

@@ -40,11 +40,12 @@ def why(trained: TrainedPrompt, *, prompt: int, num_rows: int) -> list[Symptom]:
         RunError, ConfigError, DataError: as `softcue.inspect.reading.read`.
     """
     bank = member(trained, prompt)
+    in_row = trained.lm.in_row(bank)
     rows, _ = training_rows_of(trained)
     rows = rows.select(range(min(num_rows, len(rows))))
-    view = watch_text(trained.lm, bank, [trained.encoder.encode_row(row).ids for row in rows.rows()])
+    view = watch_text(trained.lm, in_row, [trained.encoder.encode_row(row).ids for row in rows.rows()])
     labels = [] if trained.writes_texts else [_labels(trained)]
-    measured = [_norms(trained, bank, view), _gradients(trained, bank, rows), attention(view)]
+    measured = [_norms(trained, in_row, view), _gradients(trained, bank, rows), attention(view)]
     edge = rate_at_edge(trained.folder, trained.record)
     found = [*of_files(trained.folder, trained.record), edge, *labels, *measured]
     return [symptom for symptom in found if symptom is not None]

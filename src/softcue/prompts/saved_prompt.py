@@ -10,8 +10,8 @@ from torch import Generator
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError, RunError
 from softcue.formats.numpy_file import SUFFIX, open_numpy
-from softcue.formats.peft import CONFIG
-from softcue.formats.peft_reader import open_adapter
+from softcue.formats.peft import CAUSAL, CONFIG, ENCODER_DECODER
+from softcue.formats.peft_reader import Adapter, open_adapter
 from softcue.formats.prompt_file import PROMPT, PromptFile, open_prompt
 from softcue.formats.source import PromptSource, model_sizes
 
@@ -85,6 +85,13 @@ def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
         raise ConfigError(
             f"{where} was trained for {source.made_for} ({sizes}), and this run has {spec.name} ({own}); a "
             "prompt only fits its own model: choose that backbone."
+        )
+    kind = source.config.task_type if isinstance(source, Adapter) else None
+    if kind in (CAUSAL, ENCODER_DECODER) and (kind == ENCODER_DECODER) != spec.targets_apart:
+        other = "an encoder-decoder" if spec.targets_apart else "a decoder"
+        raise ConfigError(
+            f"{where} has task_type {kind}, and {spec.name} is {other}; choose the backbone that it was "
+            "trained on."
         )
     if source.shape.num_tokens > spec.max_positions:
         raise ConfigError(
