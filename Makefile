@@ -58,6 +58,7 @@ report: setup  ## compare all runs under runs/, as tables and as the page runs/r
 docs: setup  ## write the generated pages, tables and pictures into README.md and docs/
 	@$(BIN)/python -m experiments.speed.picture
 	@$(BIN)/python -m experiments.sweeps.picture
+	@$(BIN)/python -m experiments.methods.page
 	@$(BIN)/python -m docs.options
 	@$(BIN)/python -m docs.fill
 

@@ -35,6 +35,9 @@ CASES = {
     "two batches a step": ["prompt=p_tuning", "trainer.accumulate_grad_batches=2", "split.num_train=15"],
     "by length, Adafactor": ["data.order=length_grouped", "optimizer=adafactor", "scheduler=constant"],
     "several tasks": ["prompt=multitask", "data=tweet_topics", "split.balance=equal", "data.batch_size=20"],
+    "projected, with labels in the prompt": [
+        *("prompt=cpt", "prompt.layout='[soft:40]{input}'", "prompt.method.text_radius=0.01"),
+    ],
     "texts": ["data=airline_summaries", "split.num_validation=6"],
     "the best of validation": [
         "callbacks=early_stopping",

@@ -36,7 +36,7 @@ Kind = Literal["template", "text", "label"]
 
 
 class ContextPrompt(SoftPrompt):
-    """The P - L embeddings that stand for no label token, L of them in all: (P - L) D parameters.
+    """Embeddings of the P - N tokens that are not of a label, as N are: (P - N) D parameters.
 
     Raises:
         ConfigError: the training rows and their labels have fewer tokens than the layout.

@@ -1,4 +1,7 @@
-"""Ensembles of trained prompts (Lester et al. 2021, section 6): one frozen model, M predictions for a row."""
+"""Ensembles of trained prompts (Lester et al. 2021, arXiv 2104.08691, section 6).
+
+One frozen model, M predictions for a row.
+"""
 
 from __future__ import annotations
 

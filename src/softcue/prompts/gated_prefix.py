@@ -21,7 +21,7 @@ from softcue.prompts.prefix_tuning import PrefixTuning
 
 
 class GatedPrefix(PrefixTuning):
-    """The parameters of prefix tuning and L H gates: L H (P (K of keys + K of values) + 1)."""
+    """Keys and values, and L H gates: L H (P (K of keys + K of values) + 1) parameters."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Initial values of soft prompts.
 
-Lester et al. 2021 (section 3.1.1) compare random, sampled-vocabulary and class-label initialisation.
+Lester et al. 2021 (arXiv 2104.08691, section 3.1.1) compare random, sampled-vocabulary and class-label
+initialisation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Multitask prompt tuning (Wang et al. 2023): a shared prompt times a low-rank matrix for each task.
+"""Multitask prompt tuning (MPT, Wang et al. 2023, arXiv 2303.02861, section 3).
 
-Equation 1: task k's prompt is P* ∘ W_k with W_k = u_k ⊗ v_k; here of any rank, as a product of
-[P, r] and [r, D]. W_k is initialised to ones, so that every task starts from the shared prompt. Small
-random factors, as in other implementations, would scale the initial prompt close to zero.
+A shared prompt times a low-rank matrix for each task. Equation 1: task k's prompt is P* ∘ W_k with
+W_k = u_k ⊗ v_k; here of any rank, as a product of [P, r] and [r, D]. W_k is initialised to ones, so that every
+task starts from the shared prompt. Small random factors, as in other implementations, would scale the initial
+prompt close to zero.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COLUMN_STD = 0.02
 
 
 class MultitaskPrompt(SoftPrompt):
-    """One prompt for each of T tasks: P x D shared numbers, and r (P + D) for each task.
+    """One prompt for each of T tasks: P D shared parameters, and r (P + D) for each task.
 
     `task_learning_rate` applies to the tasks' factors; None: the optimizer's own rate.
     """
@@ -70,9 +71,10 @@ class MultitaskPrompt(SoftPrompt):
 
 
 class MultitaskTarget(MultitaskPrompt):
-    """A new task's prompt from a finished multitask run (section 3.3): its shared prompt times W.
+    """A new task's prompt from a multitask run (section 3.3): P D + r (P + D) parameters.
 
-    W starts from the average of the source tasks' factors, or, with start="fresh", as ones.
+    It is the run's shared prompt times W. W starts from the average of the source tasks' factors, or, with
+    start="fresh", as ones.
 
     Raises:
         ConfigError: the source is not a multitask run, or its shapes differ.

@@ -1,4 +1,4 @@
-"""P-tuning (Liu et al. 2021, "GPT Understands, Too", section 3.2): an encoder computes the embeddings.
+"""P-tuning (Liu et al. 2021, arXiv 2103.10385, section 3.2): an encoder computes the embeddings.
 
 A trainable embedding for each virtual token passes through an LSTM or an MLP. After training only
 the encoder's output is kept.
@@ -36,7 +36,10 @@ class PTuning(SoftPrompt):
 
 
 class PTuningMLP(PTuning):
-    """Three linear layers with ReLU between them, `hidden_size` wide."""
+    """Embeddings and an MLP of width m: P D + D (2 m + 1) + m (m + 2) parameters.
+
+    The MLP is three linear layers with ReLU between them.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,10 @@ class PTuningMLP(PTuning):
 
 
 class PTuningLSTM(PTuning):
-    """A bidirectional LSTM over the prompt, then two linear layers with ReLU between them."""
+    """Embeddings and two layers of LSTM of width m: P D + D (10 m + 1) + m (36 m + 34) parameters.
+
+    A bidirectional LSTM over the prompt, then two linear layers with ReLU between them.
+    """
 
     def __init__(
         self,

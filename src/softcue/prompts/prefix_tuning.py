@@ -1,4 +1,4 @@
-"""Prefix tuning (Li & Liang 2021, section 4): keys and values in front of the row, in every layer."""
+"""Prefix tuning (Li & Liang 2021, arXiv 2101.00190, section 4): keys and values in every layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from softcue.prompts.seeding import seeded
 
 
 class PrefixTuning(SoftPrompt):
-    """The keys and values are the parameters: P L H (K of keys + K of values) of them.
+    """Keys and values in every layer: P L H (K of keys + K of values) parameters.
 
     With `through_backbone` the prefix starts as the keys and values that the frozen model computes from
     the initialiser's embeddings; its first step then predicts what prompt tuning with the same
@@ -44,9 +44,10 @@ class PrefixTuning(SoftPrompt):
 
 
 class ProjectedPrefixTuning(SoftPrompt):
-    """An MLP computes the keys and values from a smaller embedding (section 4.3).
+    """Embeddings and an MLP: P H K + (H K + 1) m + (m + 1) L H (K of keys + K of values) parameters.
 
-    The embedding has the width of one layer's keys, H K; the MLP is Linear, Tanh, Linear.
+    The MLP (Linear, Tanh, Linear) of width m computes the keys and values from smaller embeddings, which have
+    the width of one layer's keys (section 4.3).
     """
 
     in_layers = True

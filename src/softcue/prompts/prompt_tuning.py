@@ -1,4 +1,4 @@
-"""Prompt tuning (Lester et al. 2021, section 2): the prompt's embeddings are the parameters."""
+"""Prompt tuning (Lester et al. 2021, arXiv 2104.08691, section 2): a prompt's embeddings are trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from softcue.prompts.initialisers import Initialiser
 
 
 class PromptTuning(SoftPrompt):
-    """P trainable vectors of the model's hidden size: P x D parameters."""
+    """P vectors of the model's hidden size: P D parameters."""
 
     def __init__(
         self, *, spec: BackboneSpec, num_virtual_tokens: int, generator: Generator, initialiser: Initialiser

@@ -21,7 +21,7 @@ NUM_SAMPLED = 4096
 
 
 class RandomSubspace(SoftPrompt):
-    """The d coordinates z."""
+    """The coordinates z of a point in a random subspace: d parameters."""
 
     start_PD: Tensor
     directions_dW: Tensor

@@ -19,7 +19,9 @@ from softcue.prompts.seeding import seeded
 
 
 class ResidualPrompt(SoftPrompt):
-    """P D embeddings, and 2 D m + m + 3 D in the network of width m, or P times that with `separate`."""
+    """Embeddings and a network of width m: P D + 2 D m + m + 3 D parameters.
+
+    With `separate` each of the P tokens has a network of its own."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Start from a trained prompt: soft prompt transfer (SPoT, Vu et al. 2022, section 2)."""
+"""Start from a trained prompt: soft prompt transfer (SPoT, Vu et al. 2022, arXiv 2110.07904, section 2)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,10 @@ from softcue.prompts.initialisers import Initialiser, SampledVocabulary
 
 
 class SuperposedPrompt(SoftPrompt):
-    """P (P + m) weights of m sampled words; with `train_words` also their (P + m) D embeddings."""
+    """Weights of m sampled words and the start's P vectors: P (P + m) parameters.
+
+    With `train_words` also their (P + m) D embeddings.
+    """
 
     def __init__(
         self,

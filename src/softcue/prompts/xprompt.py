@@ -20,7 +20,7 @@ from softcue.prompts.saved_prompt import read_prompt
 
 
 class XPrompt(SoftPrompt):
-    """The numbers of the pieces that are kept: for k of them k D / num_pieces.
+    """The numbers of the k pieces that are kept, of n a token: k D / n parameters.
 
     Raises:
         ConfigError: a source without embeddings or with fewer tokens than the layout, or a hidden size that

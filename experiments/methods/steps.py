@@ -1,0 +1,119 @@
+"""Seconds of a training step of every method, at its defaults, on the same rows of the embedded tweets.
+
+`python -m experiments.methods.steps` writes steps.json. Each method's steps alternate with prompt tuning's,
+so that what else the machine does falls on both; the ratio of their medians counts. A step of a search
+without gradients is one generation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from experiments.methods.page import NOT_MEASURED
+from experiments.speed.measure import DEVICE, Work, alternating_medians
+from softcue.backbone.base import Backbone
+from softcue.build.evaluation import build_scoring
+from softcue.build.prompted import build_prompted_backbone
+from softcue.contracts import Batch, SoftPrompt
+from softcue.formats.prompt_file import bank_to_bytes
+from softcue.plan import prepare
+from softcue.runs.atomic import write_atomic
+from softcue.training.evolution import Evolution
+from softcue.training.objectives import LanguageModelLoss
+from softcue.training.own_labels import with_own_labels
+from softcue.training.recorder import this_hardware
+from tests.composing import options, train_config
+
+HERE = Path(__file__).parent
+
+
+class Step:
+    """A method's training step on one batch; `work` runs it."""
+
+    def __init__(self, config: DictConfig) -> None:
+        (run,) = prepare(config)
+        self.layout = str(config.prompt.layout)
+        lm, self.prompt = build_prompted_backbone(run.config, run.data)
+        self.lm: Backbone = lm.to(DEVICE)
+        self.prompt.to(DEVICE)
+        self.batch: Batch = next(iter(run.data.train_dataloader())).to(DEVICE)
+        self.scoring = build_scoring(config)
+        optimizer = instantiate(config.optimizer)
+        self.work: Work = (
+            partial(self._generation, optimizer.population or 20)
+            if isinstance(optimizer, Evolution)
+            else partial(self._step, optimizer(self.prompt.parameter_groups()))
+        )
+
+    def about(self) -> dict[str, Any]:
+        """Where the virtual tokens stand, and how many numbers are trained and shipped."""
+        in_front = self.layout.startswith("[soft") and self.layout.count("[soft") == 1
+        place = "in front" if in_front else "behind" if self.layout.startswith("{input}") else "around"
+        return {
+            "place": f"{place}, in every layer" if self.prompt.in_layers else place,
+            "trainable": sum(parameter.numel() for parameter in self.prompt.parameters()),
+            "shipped": sum(tensor.numel() for tensor in self.prompt().tensors().values()),
+        }
+
+    def _step(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        bank = self.prompt()
+        loss = LanguageModelLoss()(self.lm, bank, self.batch, self.scoring)
+        own = self.prompt.own_labels
+        with_own_labels(self.lm, bank, own, loss, num_rows=len(self.batch)).mean.backward()
+        optimizer.step()
+        self.prompt.after_update()
+
+    @torch.no_grad()
+    def _generation(self, population: int) -> None:
+        banks = [self.prompt() for _ in range(population)]
+        LanguageModelLoss().losses(self.lm, banks, [self.batch] * population, self.scoring)
+
+
+def steps(source: Path) -> dict[str, Step]:
+    """A step of every method, with a prompt in `source` for those that begin from one."""
+    quickstart = ("experiment=quickstart", f"paths.runs={source / 'runs'}")
+    first = Step(train_config(*quickstart, "prompt=prompt_tuning"))
+    save(first.prompt, first.lm, source)
+    given = {"xprompt": [f"prompt.source={source}"]}
+    names = [name for name in options("prompt") if name not in NOT_MEASURED]
+    return {name: Step(train_config(*quickstart, f"prompt={name}", *given.get(name, []))) for name in names}
+
+
+def save(prompt: SoftPrompt, lm: Backbone, folder: Path) -> None:
+    """Write an untrained prompt as a run would leave a trained one."""
+    content = bank_to_bytes(prompt().detach(), {"backbone": lm.spec.name, "layout": "[soft:20]{input}"})
+    (folder / "prompt.safetensors").write_bytes(content)
+
+
+def main() -> None:
+    """Measure, and write the file."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        of_methods = steps(Path(folder))
+    unit, units, results = of_methods["prompt_tuning"], list[float](), list[dict[str, Any]]()
+    for name, step in of_methods.items():
+        seconds = alternating_medians({"prompt tuning": unit.work, "method": step.work}, rounds=rounds)
+        units.append(seconds["prompt tuning"])
+        times = 1.0 if step is unit else seconds["method"] / seconds["prompt tuning"]
+        results.append({"method": name, **step.about(), "times": times})
+    hardware = this_hardware()
+    where = f"{hardware.gpu or hardware.cpu}, threads={hardware.threads}, {rounds} rounds"
+    content = {"where": where, "prompt_tuning_s": median(units), "steps": results}
+    write_atomic(HERE / "steps.json", json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
