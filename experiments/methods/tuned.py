@@ -1,0 +1,145 @@
+"""Every method and baseline at equal budgets, on as many processes as asked for.
+
+`python -m experiments.methods.tuned --workers 14 --seconds 600 [softcue-train's settings]` runs the jobs of
+`sweep=methods_at_equal_budget`, several at a time: four trials for each method on three folds of the 50
+labels, then each one's best on all 50, five seeds and two draws of labels, on test tweets that no choice has
+seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.workers import Done, Overrides, Workers
+from softcue.configs import CONFIG_PATH
+from softcue.sweep.space import as_overrides, parse_space, points
+
+HERE = Path(__file__).parent
+RUNS = HERE / "tuned_runs"
+CHOSEN = HERE / "chosen.json"
+COMMON = (
+    "backbone=smollm2_135m",
+    "data=airline_complaints",
+    "trainer.enable_progress_bar=false",
+    "callbacks.progress_bar=null",
+)
+FOLDS = range(3)
+DRAWS = (0, 1)
+SEEDS = range(5)
+ALONE = ("baseline/lora", "baseline/ia3")
+"""Adapters, which cannot train jointly."""
+UNTUNED = (
+    "hard_prompt",
+    *(f"baseline/{name}" for name in ("zero_shot_calibrated", "plurality", "tfidf", "tfidf_svm", "probe")),
+    "baseline/in_context",
+)
+
+
+def spaces() -> dict[str, dict[str, str]]:
+    """The declared space of every method."""
+    sweep = OmegaConf.load(CONFIG_PATH / "sweep" / "methods_at_equal_budget.yaml")
+    base = OmegaConf.load(CONFIG_PATH / "sweep" / "equal_budget.yaml")
+    both: Any = OmegaConf.to_container(OmegaConf.merge(base, sweep))
+    found: dict[str, dict[str, str]] = both["hydra"]["sweeper"]["spaces"]
+    return found
+
+
+class Tuning:
+    """The jobs of all methods; a method's refits follow when its folds are complete."""
+
+    def __init__(self, workers: Workers, settings: Overrides) -> None:
+        self.workers, self.settings = workers, settings
+        self.scores: dict[str, dict[Overrides, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.open: dict[str, int] = {}
+        self.trial_of: dict[str, tuple[str, Overrides]] = {}
+        self.chosen: dict[str, Any] = {}
+
+    def submit_refits(self) -> None:
+        """The best trials of an earlier search, and the untuned baselines."""
+        for method, best in json.loads(CHOSEN.read_text()).items():
+            self._refit(method, tuple(best["settings"]))
+        for method in UNTUNED:
+            self._refit(method, ())
+
+    def submit(self) -> None:
+        """All trials, and the untuned baselines."""
+        common = (*COMMON, *self.settings)
+        for method, texts in spaces().items():
+            trials = [
+                as_overrides(point) for point in points(parse_space(texts), count=4, sampler="sobol", seed=0)
+            ]
+            self.open[method] = len(trials) * len(FOLDS)
+            for trial in trials:
+                for fold in FOLDS:
+                    key = f"{method} {' '.join(trial)} fold {fold}"
+                    self.trial_of[key] = method, tuple(trial)
+                    own = ("split=few_shot_folds", "split.num_folds=3", f"split.fold={fold}")
+                    seeds = ("split.seed=0", "seed=100")
+                    self.workers.submit(key, (*common, f"prompt={method}", *trial, *own, *seeds))
+        for method in UNTUNED:
+            self._refit(method, ())
+
+    def when_done(self, done: Done) -> None:
+        """Note a fold's score; after the last, choose the method's best trial and train it again."""
+        if done.key not in self.trial_of:
+            return
+        method, trial = self.trial_of[done.key]
+        for folder in done.folders:
+            record = json.loads((Path(folder) / "record.json").read_text())
+            score = (record.get("metrics") or {}).get("validation", {}).get("macro_f1")
+            if score is not None:
+                self.scores[method][trial].append(score)
+        self.open[method] -= 1
+        if self.open[method] == 0:
+            means = {
+                trial: sum(scores) / len(scores)
+                for trial, scores in self.scores[method].items()
+                if len(scores) == len(FOLDS)
+            }
+            if means:
+                best = max(means, key=means.__getitem__)
+                self.chosen[method] = {
+                    "settings": list(best),
+                    "validation": means[best],
+                    "trials": [[list(trial), mean] for trial, mean in means.items()],
+                }
+                CHOSEN.write_text(json.dumps(self.chosen, indent=1, sort_keys=True) + "\n")
+                self._refit(method, best)
+
+    def _refit(self, method: str, trial: Overrides) -> None:
+        common = (*COMMON, *self.settings, f"prompt={method}", *trial, "split=few_shot")
+        for draw in DRAWS:
+            own = (*common, f"split.seed={draw}")
+            if method in UNTUNED or method in ALONE:
+                for seed in SEEDS if method in ALONE else (0,):
+                    self.workers.submit(f"{method} draw {draw} seed {seed}", (*own, f"seed={seed}"))
+            else:
+                seeds = ",".join(map(str, SEEDS))
+                self.workers.submit(f"{method} draw {draw}", (*own, f"joint.seed=[{seeds}]"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("--refits", action="store_true", help="take the settings in chosen.json; no trials")
+    arguments, settings = parser.parse_known_args()
+    until = time.time() + arguments.seconds
+    workers = Workers(arguments.workers)
+    tuning = Tuning(workers, (f"paths.runs={RUNS}", *settings))
+    if arguments.refits:
+        tuning.submit_refits()
+    else:
+        tuning.submit()
+    workers.run(tuning.when_done, until=until)
+
+
+if __name__ == "__main__":
+    main()
