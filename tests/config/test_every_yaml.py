@@ -46,6 +46,7 @@ LAST_STAGES = {
     "distilled_multitask": ("target", 3),
     "multitask": ("target", 3),
     "ppt": ("target", 3),
+    "raft_twitter_complaints": ("together", 1),
     "xprompt": ("pruned", 1),
 }
 """The jobs of each chain's last stage."""
