@@ -84,7 +84,8 @@ def _work(jobs: Any, ended: Any) -> None:
     composer = Composer(config_loader())
     while True:
         key, overrides = jobs.get()
-        began, folders, error = time.perf_counter(), (), None
+        began, error = time.perf_counter(), None
+        folders: tuple[str, ...] = ()
         try:
             folders = tuple(str(folder.path) for folder in train(composer.compose(overrides)))
         except Exception as problem:  # noqa: BLE001 - one job's failure is reported, the others run

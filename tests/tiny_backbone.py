@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers.processors import TemplateProcessing
@@ -37,6 +38,7 @@ def save_tiny_encoder_decoder(folder: Path, cache: Path) -> Path:
     )
     tokenizer.chat_template = None
     torch.manual_seed(0)
+    start: dict[str, Any] = {"decoder_start_token_id": tokenizer.pad_token_id}
     config = T5Config(
         vocab_size=len(tokenizer),
         d_model=16,
@@ -46,7 +48,7 @@ def save_tiny_encoder_decoder(folder: Path, cache: Path) -> Path:
         num_heads=2,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
+        **start,
     )
     T5ForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -40,20 +40,17 @@ from softcue.prompts.prefix_tuning import PrefixTuning, ProjectedPrefixTuning
 from softcue.prompts.prompt_tuning import PromptTuning
 from tests.tiny import tiny_tokenizer
 
+START: dict[str, Any] = {"decoder_start_token_id": 0}
 TABLE = Path(__file__).with_name("table.md")
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "bloomz-560m": lambda: BloomForCausalLM(
         BloomConfig(vocab_size=250_880, hidden_size=1024, n_layer=24, n_head=16)
     ),
     "t5-base": lambda: T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=32_128, d_model=768, d_ff=3072, num_layers=12, num_heads=12, decoder_start_token_id=0
-        )
+        T5Config(vocab_size=32_128, d_model=768, d_ff=3072, num_layers=12, num_heads=12, **START)
     ),
     "mt0-large": lambda: MT5ForConditionalGeneration(
-        MT5Config(
-            vocab_size=250_112, d_model=1024, d_ff=2816, num_layers=24, num_heads=16, decoder_start_token_id=0
-        )
+        MT5Config(vocab_size=250_112, d_model=1024, d_ff=2816, num_layers=24, num_heads=16, **START)
     ),
 }
 

@@ -197,7 +197,8 @@ class PlainT5:
 
     def _norm(self, x: Tensor, name: str) -> Tensor:
         scale = (x.pow(2).mean(-1, keepdim=True) + self.config.layer_norm_epsilon).rsqrt()
-        return x * scale * self.weights[name]
+        normed: Tensor = x * scale * self.weights[name]
+        return normed
 
     def _attend(
         self, part: str, layer: int, place: int, x: Tensor, source: Tensor, prefix: Prefix | None
@@ -227,7 +228,8 @@ class PlainT5:
             if part == "decoder":
                 scores = scores.masked_fill(distance > 0, -math.inf)
         mixed = (scores.softmax(-1) @ value).transpose(0, 1).flatten(1)
-        return x + mixed @ self.weights[f"{own}.o.weight"].T
+        attended_to: Tensor = x + mixed @ self.weights[f"{own}.o.weight"].T
+        return attended_to
 
     def _bias_layer(self, layer: int) -> int:
         """UMT5 has a bias in each layer, the others one for all."""

@@ -261,7 +261,7 @@ def test_a_prefix_in_the_decoder_equals_pefts_of_the_layers_that_it_uses() -> No
         attentions=["decoder"],
     )
     spec = lm.spec.only(["decoder"])
-    flat_PW = theirs.prompt_encoder["default"].embedding.weight
+    flat_PW: nn.Parameter = cast(Any, theirs).prompt_encoder["default"].embedding.weight
     parameters = dict(prompt.named_parameters())
     used = [2 * layer % spec.num_layers for layer in range(spec.num_layers)]
     with torch.no_grad():
@@ -275,6 +275,7 @@ def test_a_prefix_in_the_decoder_equals_pefts_of_the_layers_that_it_uses() -> No
     torch.testing.assert_close(our_logits, their_logits, rtol=1e-5, atol=1e-5)
     their_loss.backward()
     our_loss.backward()
+    assert flat_PW.grad is not None
     expected = as_key_values(flat_PW.grad, spec)
     for name, of in zip(("method.keys_LHPK", "method.values_LHPK"), expected, strict=True):
         own = parameters[name].grad
@@ -332,28 +333,22 @@ def on_meta(model: Callable[[], nn.Module]) -> Any:
         return model()
 
 
-T5_BASE = T5Config(
-    vocab_size=32128,
-    d_model=768,
-    d_kv=64,
-    d_ff=3072,
-    num_layers=12,
-    num_heads=12,
-    decoder_start_token_id=0,
-)
-MT0_LARGE = MT5Config(
-    vocab_size=250112,
-    d_model=1024,
-    d_kv=64,
-    d_ff=2816,
-    num_layers=24,
-    num_heads=16,
-    decoder_start_token_id=0,
-)
-MODELS = {
-    "t5-base": lambda: T5ForConditionalGeneration(T5_BASE),
-    "mt0-large": lambda: MT5ForConditionalGeneration(MT0_LARGE),
-}
+START_TOKEN: dict[str, Any] = {"decoder_start_token_id": 0}
+
+
+def t5_base() -> nn.Module:
+    return T5ForConditionalGeneration(
+        T5Config(vocab_size=32128, d_model=768, d_ff=3072, num_layers=12, num_heads=12, **START_TOKEN)
+    )
+
+
+def mt0_large() -> nn.Module:
+    return MT5ForConditionalGeneration(
+        MT5Config(vocab_size=250112, d_model=1024, d_ff=2816, num_layers=24, num_heads=16, **START_TOKEN)
+    )
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {"t5-base": t5_base, "mt0-large": mt0_large}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -367,7 +362,7 @@ def test_counts_are_those_of_the_closed_forms_and_of_peft(name: str) -> None:
         "prefix tuning": 20 * 2 * layers * inner,
         "prefix tuning everywhere": 20 * 2 * 3 * layers * inner,
     }
-    start = {"generator": Generator().manual_seed(0), "initialiser": RandomNormal(std=0.1)}
+    start: dict[str, Any] = {"generator": Generator().manual_seed(0), "initialiser": RandomNormal(std=0.1)}
     prefix = partial(PrefixTuning, **start, through_backbone=False)
     ours = {
         "prompt tuning": place(partial(PromptTuning, **start), **_where(lm, submodules=2)),
@@ -384,7 +379,7 @@ def test_counts_are_those_of_the_closed_forms_and_of_peft(name: str) -> None:
         "prefix tuning": PrefixTuningConfig(**settings),
     }
     for method, peft in theirs.items():
-        model = on_meta(lambda peft=peft: get_peft_model(MODELS[name](), peft))
+        model = on_meta(partial(_wrapped, name, peft))
         assert model.get_nb_trainable_parameters() == (
             counts[method],
             lm.spec.num_parameters + counts[method],
