@@ -1,8 +1,8 @@
 """Multitask prompt tuning (MPT, Wang et al. 2023, arXiv 2303.02861, section 3).
 
 A shared prompt times a low-rank matrix for each task. Equation 1: task k's prompt is P* ∘ W_k with
-W_k = u_k ⊗ v_k; here of any rank, as a product of [P, r] and [r, D]. W_k is initialised to ones, so that every
-task starts from the shared prompt. Small random factors, as in other implementations, would scale the initial
+W_k = u_k ⊗ v_k; here of any rank, as a product of [P, r] and [r, D]. W_k is initialised to ones, so that
+every task starts from the shared prompt. Small random factors, as in other implementations, would scale the initial
 prompt close to zero.
 """
 
