@@ -2,8 +2,8 @@
 
 A shared prompt times a low-rank matrix for each task. Equation 1: task k's prompt is P* ∘ W_k with
 W_k = u_k ⊗ v_k; here of any rank, as a product of [P, r] and [r, D]. W_k is initialised to ones, so that
-every task starts from the shared prompt. Small random factors, as in other implementations, would scale the initial
-prompt close to zero.
+every task starts from the shared prompt. Small random factors, as in other implementations, would scale the
+initial prompt close to zero.
 """
 
 from __future__ import annotations
