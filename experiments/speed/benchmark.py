@@ -20,6 +20,7 @@ from rich.console import Console
 from torch import nn
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM, PreTrainedModel
 
+from experiments.speed.encoder_decoder import encoder_decoder
 from experiments.speed.measure import (
     alternating_medians,
     gemm_rates,
@@ -364,6 +365,7 @@ PARTS: dict[str, Callable[[], list[Result]]] = {
     "evaluation": lambda: evaluation(rows(), "smollm2_135m") + many_classes(rows()),
     "generation": lambda: generation(rows(), "smollm2_135m"),
     "engines": lambda: engines(rows(), "smollm2_135m"),
+    "encoder_decoder": lambda: encoder_decoder(rows(), num_virtual_tokens=VIRTUAL_TOKENS, rounds=ROUNDS),
     "growth": lambda: growth(rows()),
     "bloom_prompt_tuning": lambda: training("bloomz_560m", rows(), ["prompt_tuning"]),
     "bloom_prefix_tuning": lambda: training("bloomz_560m", rows(), ["prefix_tuning"]),

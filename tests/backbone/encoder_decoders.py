@@ -191,7 +191,7 @@ class PlainT5:
             states = self._attend("decoder", layer, 1, states, encoded, prefixes.get("cross"))
             states = self._feed("decoder", layer, 2, states)
         states = self._norm(states, "decoder.final_layer_norm.weight")
-        if self.config.model_type == "t5":
+        if self.config.model_type != "mt5":
             states = states * self.config.d_model**-0.5
         return _likelihood(states @ self.weights["lm_head.weight"].T, text)
 

@@ -85,7 +85,7 @@ def test_text_alone_is_scored_as_the_model_scores_it(family: str) -> None:
 
 
 @pytest.mark.parametrize("sites", [["encoder"], ["decoder"], ["cross"], ["encoder", "decoder", "cross"]])
-@pytest.mark.parametrize("family", ["t5", "mt5"])
+@pytest.mark.parametrize("family", RELATIVE)
 def test_prefixes_at_each_attention_are_those_of_t5_written_out(family: str, sites: list[str]) -> None:
     lm, plain = loaded(family), PlainT5(tiny_encoder_decoder(family))
     spec = lm.spec.only(sites)
@@ -105,7 +105,7 @@ def test_prefixes_at_each_attention_are_those_of_t5_written_out(family: str, sit
     expect_equal(ours, expected, leaves)
 
 
-@pytest.mark.parametrize("family", ["t5", "mt5"])
+@pytest.mark.parametrize("family", RELATIVE)
 def test_t5_written_out_is_t5(family: str) -> None:
     model = tiny_encoder_decoder(family)
     expected = oracle(model, PromptBank(), TEXTS, LABELS, [0, 0, 0])

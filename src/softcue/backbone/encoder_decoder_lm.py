@@ -1,14 +1,16 @@
 """Encoder-decoder models: the encoder runs once per row, the decoder once per path of label tokens.
 
 The virtual tokens of a row are in the encoder's; a bank may have others in front of the decoder's start
-token, and keys and values in front of every attention. Encoder rows are padded on the right, where
-nothing depends on the padding. Letters as in decoder_runs.py; E encoder positions.
+token, and keys and values in front of every attention. Where positions are in the attention alone, as in T5,
+the encoder's rows stand one behind the other, without padding; elsewhere they are padded on the right, where
+nothing depends on the padding. Letters as in decoder_runs.py; E encoder positions, N of all rows together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -23,7 +25,7 @@ from softcue.backbone.decoder_runs import DecoderRuns
 from softcue.backbone.row_limits import max_positions
 from softcue.backbone.scoring import TargetStates, trie_of
 from softcue.backbone.search import Continuation
-from softcue.backbone.site_attention import Prefix, SitePlan
+from softcue.backbone.site_attention import Packing, Prefix, SitePlan
 from softcue.backbone.sites import SITES
 from softcue.contracts import Batch, Choices, Ids, PaddedRows, PromptBank
 from softcue.errors import BackboneError
@@ -64,9 +66,12 @@ class EncoderDecoderLM(Backbone):
         self._embed_row, self._embed_target = sites.embeddings(model, self._start)
         self._sites, refusal = sites.find(model)
         self._layer_of = sites.numbered(self._sites)
-        self._relative_of = {
-            module: site.relative for site in self._sites.values() for module in site.modules
-        }
+        self._relative_of = sites.relative_of(self._sites)
+        encoder = self._sites["encoder"].modules if self._sites else ()
+        # Of these, positions are in the attention alone, so that rows can stand one behind the other.
+        self._packs = bool(encoder) and all(self._relative_of[module] is not None for module in encoder)
+        for module in filter(None, {*self._relative_of.values()}):
+            cast(Any, module).compute_bias = partial(site_attention.lazy_bias, module)
         self.spec = make_spec(
             model,
             tokenizer,
@@ -205,11 +210,19 @@ class EncoderDecoderLM(Backbone):
         ids_RE = torch.tensor([row + (0,) * (longest - len(row)) for row in rows])
         mask_RE = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
         mask_RE = mask_RE.to(self.device)
-        with site_attention.use_site_plan(self._plan(prefix=self._prefix(bank, prompt_R))):
-            output = self.model.get_encoder()(
-                inputs_embeds=self._vectors(ids_RE, bank, prompt_R), attention_mask=mask_RE
-            )
-        return Encoded(states_RED=output.last_hidden_state, mask_RE=mask_RE, prompt_R=prompt_R)
+        vectors_RED, prefix = self._vectors(ids_RE, bank, prompt_R), self._prefix(bank, prompt_R)
+        if not self._packs:
+            with site_attention.use_site_plan(self._plan(prefix=prefix)):
+                states_RED = self._run_encoder(vectors_RED, attention_mask=mask_RE)
+            return Encoded(states_RED=states_RED, mask_RE=mask_RE, prompt_R=prompt_R)
+        packing = Packing.of(mask_RE)
+        with site_attention.use_site_plan(self._plan(prefix=prefix, packing=packing)):
+            states_1ND = self._run_encoder(packing.in_one_row(vectors_RED))
+        return Encoded(states_RED=states_1ND[0][packing.place_RE], mask_RE=mask_RE, prompt_R=prompt_R)
+
+    def _run_encoder(self, vectors_RED: Tensor, **mask: Tensor) -> Tensor:
+        states_RED: Tensor = self.model.get_encoder()(inputs_embeds=vectors_RED, **mask).last_hidden_state
+        return states_RED
 
     def _vectors(self, ids_RE: Tensor, bank: PromptBank, prompt_R: Tensor) -> Tensor:
         vectors_RED = self._embed_row(ids_RE.clamp(min=0))

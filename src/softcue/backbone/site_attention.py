@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,12 +70,49 @@ class Prefix:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Rows of several lengths, one behind the other in a single row, and the same rows side by side.
+
+    N tokens in all, E positions of the longest row.
+    """
+
+    place_RE: Tensor
+    """Where each token is in the single row; 0 behind a row's end."""
+    mask_RE: Tensor
+    """1 for tokens, 0 behind a row's end."""
+
+    @classmethod
+    def of(cls, mask_RE: Tensor) -> Packing:
+        """The packing of rows padded on the right."""
+        return cls(place_RE=(mask_RE.flatten().cumsum(0).view_as(mask_RE) - 1) * mask_RE, mask_RE=mask_RE)
+
+    @property
+    def is_token_RE(self) -> Tensor:
+        """The mask as booleans."""
+        return self.mask_RE.bool()
+
+    def side_by_side(self, packed_1HNK: Tensor) -> Tensor:
+        """[1, H, N, K] as [R, H, E, K]."""
+        return packed_1HNK[0][:, self.place_RE].transpose(0, 1)
+
+    def in_one_row(self, rows_REHK: Tensor) -> Tensor:
+        """[R, E, ...] as [1, N, ...]."""
+        return rows_REHK[self.is_token_RE][None]
+
+    def bias(self, dtype: torch.dtype) -> Tensor:
+        """Added to the scores of keys, so that no query sees what is behind a row's end: [R, 1, 1, E]."""
+        return ((1 - self.mask_RE) * MASKED)[:, None, None].to(dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SitePlan:
     """What the attention of a model does besides its own in one pass."""
 
     layer_of: Mapping[nn.Module, int] = field(default_factory=dict)
     relative_of: Mapping[nn.Module, nn.Module | None] = field(default_factory=dict)
     prefix: Prefix | None = None
+    packing: Packing | None = None
+    """If given, the rows of an encoder are one behind the other."""
     captured: dict[int, KeysAndValues] | None = None
     """If given, each layer stores its keys and values [R, H, KEYS, K] here."""
     hook: AttentionHook | None = None
@@ -104,6 +142,15 @@ def recompute_context() -> tuple[AbstractContextManager[None], AbstractContextMa
     return nullcontext(), use_site_plan(_active.get())
 
 
+def lazy_bias(module: nn.Module, *arguments: object, **named: object) -> Tensor:
+    """T5's bias of relative positions; of packed rows, which attend row by row, a number in its place."""
+    plan = _active.get()
+    if plan is not None and plan.packing is not None:
+        return torch.zeros(1, 1, 1, 1, device=plan.packing.mask_RE.device)
+    bias: Tensor = cast(Any, type(module)).compute_bias(module, *arguments, **named)
+    return bias
+
+
 def attend(
     module: nn.Module,
     query: Tensor,
@@ -120,11 +167,19 @@ def attend(
     bias = attention_mask
     if plan is not None and plan.seen is not None:
         plan.seen.append((module, query.shape[2], key.shape[2]))
+    if plan is not None and plan.packing is not None:
+        query, key, value = (plan.packing.side_by_side(of) for of in (query, key, value))
+        bias = plan.packing.bias(query.dtype)
+        position_bias = _bias(plan, module, query, key, width=0)
     if plan is not None and layer is not None:
         if plan.captured is not None:
             plan.captured[layer] = key, value
         if plan.prefix is not None and layer in plan.prefix.place_of:
-            position_bias = _bias_with_prefix(plan, module, query, key, position_bias)
+            width = plan.prefix.keys_RLHPK.shape[3]
+            if plan.relative_of[module] is not None:
+                position_bias = _bias(plan, module, query, key, width=width)
+            elif position_bias is not None:
+                position_bias = pad(position_bias, (width, 0))
             key, value, bias = _with_prefix(plan.prefix, layer, key, value, bias, num_queries=query.shape[2])
     if position_bias is not None:
         bias = position_bias if bias is None else position_bias + bias
@@ -135,7 +190,10 @@ def attend(
         scores = query @ key.transpose(2, 3) * scale + (0 if bias is None else bias)
         plan.hook(scores.softmax(dim=-1).float(), key.transpose(1, 2).float(), value.transpose(1, 2).float())
     output = scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scaling)
-    return output.transpose(1, 2).contiguous(), None
+    rows = output.transpose(1, 2)
+    if plan is not None and plan.packing is not None:
+        rows = plan.packing.in_one_row(rows)
+    return rows.contiguous(), None
 
 
 def _with_prefix(
@@ -148,23 +206,18 @@ def _with_prefix(
     if mask is None:
         mask = key.new_zeros(len(key), 1, num_queries, key.shape[2])
     ahead = prefix.bias_RP[:, None, None].to(mask.dtype).expand(-1, 1, num_queries, -1)
-    return keys, values, torch.cat([ahead, mask.expand(len(key), 1, -1, -1)], dim=3)
+    return keys, values, torch.cat([ahead, mask.expand(len(key), 1, num_queries, -1)], dim=3)
 
 
-def _bias_with_prefix(
-    plan: SitePlan, module: nn.Module, query: Tensor, key: Tensor, position_bias: Tensor | None
-) -> Tensor | None:
-    """The bias of prefix and row: the prefix's tokens have the positions before the row's first."""
-    assert plan.prefix is not None
-    width, queries, keys = plan.prefix.keys_RLHPK.shape[3], query.shape[2], key.shape[2]
+def _bias(plan: SitePlan, module: nn.Module, query: Tensor, key: Tensor, *, width: int) -> Tensor:
+    """The bias of a prefix of `width` and the row: the prefix's tokens stand before the row's first."""
     relative = plan.relative_of[module]
-    if relative is None:
-        return None if position_bias is None else pad(position_bias, (width, 0))
-    place = relative, queries, keys
+    assert relative is not None, "this module has no bias of relative positions"
+    queries, keys = query.shape[2], key.shape[2]
+    place = relative, queries, keys + width
     if place not in plan.biases:
-        compute = relative.compute_bias
-        plan.biases[place] = compute(  # type: ignore[operator]
-            queries, keys + width, device=query.device, past_seen_tokens=keys - queries + width
+        plan.biases[place] = cast(Any, type(relative)).compute_bias(
+            relative, queries, keys + width, device=query.device, past_seen_tokens=keys - queries + width
         )
     return plan.biases[place]
 

@@ -103,7 +103,20 @@ def find(model: PreTrainedModel) -> tuple[dict[str, Site], str | None]:
 
 def _relative(modules: Sequence[nn.Module]) -> nn.Module | None:
     """The module with T5's bias of relative positions, which its site's others share."""
-    return next((module for module in modules if getattr(module, "has_relative_attention_bias", False)), None)
+    return next(filter(_has_bias, modules), None)
+
+
+def _has_bias(module: nn.Module) -> bool:
+    return bool(getattr(module, "has_relative_attention_bias", False))
+
+
+def relative_of(found: Mapping[str, Site]) -> dict[nn.Module, nn.Module | None]:
+    """The module that computes each one's bias of relative positions: its own, or that which layers share."""
+    return {
+        module: module if _has_bias(module) else site.relative
+        for site in found.values()
+        for module in site.modules
+    }
 
 
 def sizes(model: PreTrainedModel, found: Mapping[str, Site]) -> KeyValueSizes:
