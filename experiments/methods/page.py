@@ -59,7 +59,7 @@ def page() -> str:
         step, papers = steps.get(method.measured_as), ", ".join(map(link, method.papers)) or "–"
         numbers, macro_f1 = measured_cells(step), score(scores.get(method.choice))
         lines.append(f"| {' | '.join((f'`{method.choice}`', method.trained, *numbers, macro_f1, papers))} |")
-    where = f"{measured['where']}, beside other work, so that tenths are noise"
+    where = f"{measured['where']} in processor time, beside other work"
     about = (
         "Numbers and steps: SmolLM2-135M, each method's defaults. A step: 8 embedded tweets, as a multiple "
         f"of prompt tuning's ({measured['prompt_tuning_s']:.1f} s; {where}); of `black_box`, a generation of "

@@ -1,8 +1,8 @@
-"""Seconds of a training step of every method, at its defaults, on the same rows of the embedded tweets.
+"""Processor seconds of every method's training step, at its defaults, on the same rows of embedded tweets.
 
 `python -m experiments.methods.steps` writes steps.json. Each method's steps alternate with prompt tuning's,
-so that what else the machine does falls on both; the ratio of their medians counts. A step of a search
-without gradients is one generation.
+so that what else the machine does falls on both; the ratio of their medians counts. Processor time, of one
+thread, does not count the time that other work takes. A step of a search without gradients is one generation.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from experiments.methods.page import NOT_MEASURED
-from experiments.speed.measure import DEVICE, Work, alternating_medians
+from experiments.speed.measure import Work
 from softcue.backbone.base import Backbone
 from softcue.build.evaluation import build_scoring
 from softcue.build.prompted import build_prompted_backbone
@@ -44,9 +45,8 @@ class Step:
         (run,) = prepare(config)
         self.layout = str(config.prompt.layout)
         lm, self.prompt = build_prompted_backbone(run.config, run.data)
-        self.lm: Backbone = lm.to(DEVICE)
-        self.prompt.to(DEVICE)
-        self.batch: Batch = next(iter(run.data.train_dataloader())).to(DEVICE)
+        self.lm: Backbone = lm
+        self.batch: Batch = next(iter(run.data.train_dataloader()))
         self.scoring = build_scoring(config)
         optimizer = instantiate(config.optimizer)
         self.work: Work = (
@@ -59,8 +59,13 @@ class Step:
         """Where the virtual tokens stand, and how many numbers are trained and shipped."""
         in_front = self.layout.startswith("[soft") and self.layout.count("[soft") == 1
         place = "in front" if in_front else "behind" if self.layout.startswith("{input}") else "around"
+        first_layer = self.prompt().first_layer
+        every = f"layers {first_layer} and up" if first_layer else "every layer"
+        where = (
+            f", in {every}" if self.prompt.in_layers else f", from layer {first_layer}" * (first_layer > 0)
+        )
         return {
-            "place": f"{place}, in every layer" if self.prompt.in_layers else place,
+            "place": place + where,
             "trainable": sum(parameter.numel() for parameter in self.prompt.parameters()),
             "shipped": sum(tensor.numel() for tensor in self.prompt().tensors().values()),
         }
@@ -96,8 +101,20 @@ def save(prompt: SoftPrompt, lm: Backbone, folder: Path) -> None:
     (folder / "prompt.safetensors").write_bytes(content)
 
 
+def alternating(unit: Work, work: Work, *, rounds: int) -> tuple[float, float]:
+    """Median processor seconds of both, after one unmeasured round."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 1):
+        for of, found in zip((unit, work), seconds, strict=True):
+            start = time.process_time()
+            of()
+            found.append(time.process_time() - start)
+    return median(seconds[0][1:]), median(seconds[1][1:])
+
+
 def main() -> None:
     """Measure, and write the file."""
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
@@ -105,12 +122,12 @@ def main() -> None:
         of_methods = steps(Path(folder))
     unit, units, results = of_methods["prompt_tuning"], list[float](), list[dict[str, Any]]()
     for name, step in of_methods.items():
-        seconds = alternating_medians({"prompt tuning": unit.work, "method": step.work}, rounds=rounds)
-        units.append(seconds["prompt tuning"])
-        times = 1.0 if step is unit else seconds["method"] / seconds["prompt tuning"]
+        of_unit, of_method = alternating(unit.work, step.work, rounds=rounds)
+        units.append(of_unit)
+        times = 1.0 if step is unit else of_method / of_unit
         results.append({"method": name, **step.about(), "times": times})
     hardware = this_hardware()
-    where = f"{hardware.gpu or hardware.cpu}, threads={hardware.threads}, {rounds} rounds"
+    where = f"one thread of {hardware.cpu}, the median of {rounds} steps"
     content = {"where": where, "prompt_tuning_s": median(units), "steps": results}
     write_atomic(HERE / "steps.json", json.dumps(content, indent=1) + "\n")
 

@@ -48,8 +48,12 @@ class BackboneSpec:
     """Text to vocabulary ids. Text with a leading space continues a row; other text starts one."""
     key_values: Callable[[Tensor], tuple[Tensor, Tensor]]
     """Embeddings [P, D], run from position 0, to their keys and values [L, H, P, K] each."""
+    states: Callable[[Tensor, int], Tensor]
+    """Embeddings [P, D], run from position 0, to their states [P, D] where they enter a layer."""
     prefix_refusal: str | None = None
     """Why this model takes no keys and values in front of a row; None if it does."""
+    entry_refusal: str | None = None
+    """Why this model takes no prompt that enters above its first layer; None if it does."""
     num_submodules: int = 1
     """Inputs that take virtual tokens of their own: 2 for an encoder and a decoder."""
     targets_apart: bool = False
@@ -99,6 +103,34 @@ class BackboneSpec:
                 "Choose a method of embeddings, such as prompt=prompt_tuning, or another backbone."
             )
 
+    def entry(self, first_layer: int | None, *, name: str) -> int:
+        """The layer that a prompt enters; None is the middle one.
+
+        Raises:
+            ConfigError: the model has no such layer, or takes no prompt there; `name` is the setting.
+        """
+        layer = self.num_layers // 2 if first_layer is None else first_layer
+        if layer != 0 and self.entry_refusal is not None:
+            raise ConfigError(
+                f"backbone {self.name} takes no prompt above its first layer: {self.entry_refusal}. Set "
+                f"{name}=0, or choose another backbone."
+            )
+        if not 0 <= layer < max(1, self.num_layers):
+            raise ConfigError(
+                f"{name} is {layer}, and backbone {self.name} has {self.num_layers} layers: choose one from "
+                f"0 to {self.num_layers - 1}, or null for the middle."
+            )
+        return layer
+
+    def from_layer(self, first_layer: int) -> BackboneSpec:
+        """The model as prompts of keys and values see it that enter at this layer."""
+
+        def key_values(embeddings_PD: Tensor) -> tuple[Tensor, Tensor]:
+            keys_LHPK, values_LHPK = self.key_values(embeddings_PD)
+            return keys_LHPK[first_layer:], values_LHPK[first_layer:]
+
+        return replace(self, num_layers=self.num_layers - first_layer, key_values=key_values)
+
     @property
     def embedding_VD(self) -> Tensor:
         """The embedding of every vocabulary token, as the model applies it."""
@@ -117,6 +149,10 @@ class PromptBank:
     Embeddings replace the virtual tokens wherever a row has them. Keys and values come in front of the
     row in every layer. A bank with neither is the empty prompt: plain text. The batch says which prompt
     each row uses; if the bank has only one, all rows use it.
+
+    Below `first_layer` rows are plain text: no token sees a virtual one, and positions count words alone.
+    At its input embeddings stand in the virtual tokens' places as states, or from there on every layer has
+    keys and values in front.
     """
 
     embeddings_TPD: Tensor | None = None
@@ -126,6 +162,8 @@ class PromptBank:
     """As many virtual tokens in front of a decoder's start, beside those of the encoder's row."""
     lengths_T: Tensor | None = None
     """How many of the P virtual tokens each prompt has, counted from the first; None: all."""
+    first_layer: int = 0
+    """The layer at whose input the prompts enter."""
     vote: Vote | None = None
     """If given, all T prompts score every row, and their results are combined this way."""
     attentions: tuple[str, ...] | None = None
@@ -164,6 +202,7 @@ class PromptBank:
             values_TLHPK=_concat_padded([bank.values_TLHPK for bank in banks], axis=3),
             decoder_embeddings_TPD=_concat_padded([bank.decoder_embeddings_TPD for bank in banks], axis=1),
             lengths_T=torch.tensor(lengths) if uneven else None,
+            first_layer=_shared_layer(banks),
             vote=vote,
             attentions=_shared([bank.attentions for bank in banks]),
         )
@@ -179,6 +218,7 @@ class PromptBank:
                 None if self.decoder_embeddings_TPD is None else self.decoder_embeddings_TPD[own, :length]
             ),
             attentions=self.attentions,
+            first_layer=self.first_layer,
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -208,6 +248,15 @@ class PromptBank:
     def _map(self, change: Callable[[Tensor], Tensor]) -> PromptBank:
         changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items()}
         return replace(self, **changed)
+
+
+def _shared_layer(banks: Sequence[PromptBank]) -> int:
+    layers = sorted({bank.first_layer for bank in banks})
+    if len(layers) > 1:
+        raise ConfigError(
+            f"prompts that enter at layers {layers} cannot run together: train or score each by itself."
+        )
+    return layers[0]
 
 
 def _concat_padded(tensors: Sequence[Tensor | None], *, axis: int) -> Tensor | None:

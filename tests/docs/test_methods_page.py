@@ -54,6 +54,8 @@ def test_every_method_names_its_paper_and_its_number_of_parameters() -> None:
         ("low_rank", RANK * (P + D)),
         ("superposition", P * (P + M)),
         ("black_box", 500),
+        ("late", P * D),
+        ("prefix_tuning_late", PREFIX // 2),
         ("xprompt", 8 * 16 // 2 * D // 16),
     ],
 )
@@ -64,5 +66,6 @@ def test_as_many_parameters_are_trained_as_the_methods_file_says(methods: str, t
 def test_what_is_shipped_is_embeddings_or_keys_and_values() -> None:
     tokens = {"xprompt": 8, "cpt": 100}
     for method, step in STEPS.items():
-        in_layers = step["place"].endswith("in every layer")
-        assert step["shipped"] == (PREFIX if in_layers else tokens.get(method, P) * D), method
+        of_layers = {"in every layer": PREFIX, "in layers 15 and up": PREFIX // 2}
+        numbers = of_layers.get(step["place"].rpartition(", ")[2], tokens.get(method, P) * D)
+        assert step["shipped"] == numbers, method

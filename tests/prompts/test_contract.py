@@ -108,7 +108,7 @@ RANDOM = {
     method: ["prompt/initialiser=random_normal"]
     for method in (
         *("prompt_tuning", "prompt_tuning_suffix", "prefix_tuning", "multitask"),
-        *("low_rank", "prefix_tuning_gated"),
+        *("low_rank", "prefix_tuning_gated", "late", "prefix_tuning_late"),
     )
 } | {
     "multitask_target": ["prompt.method.start=fresh"],
@@ -122,7 +122,10 @@ def test_a_saved_prompt_is_read_back_to_the_bit(lm: StreamLM, method: str, tmp_p
     bank = make(lm, method)().detach()
     (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": "tiny"}))
     back, metadata = load_bank(tmp_path / "prompt.safetensors")
-    assert metadata == {"backbone": "tiny", **({"vote": bank.vote} if bank.vote else {})}
+    vote = {"vote": bank.vote} if bank.vote else {}
+    layer = {"first_layer": str(bank.first_layer)} if bank.first_layer else {}
+    assert metadata == {"backbone": "tiny", **vote, **layer}
+    assert (back.vote, back.first_layer) == (bank.vote, bank.first_layer)
     assert back.tensors().keys() == bank.tensors().keys()
     assert all(torch.equal(back.tensors()[name], tensor) for name, tensor in bank.tensors().items())
 

@@ -47,7 +47,8 @@ TOKENS, WIDTH = 4, 24
 CHOICES: Choices = ((20, 21, 22), (24,))
 TEXTS = [[5, 6, 7, 8], [5, 9], [5, 6, 10, 11, 12, 13, 14]]
 TARGETS = [0, 1, 0]
-CAUSAL_ONLY = {"cpt": "reads labels in a row"}
+LATE = "no prompt above its first layer: its layers are an encoder's and a decoder's"
+CAUSAL_ONLY = {"cpt": "reads labels in a row", "late": LATE, "prefix_tuning_late": LATE}
 TRAINED = [
     method
     for method in options("prompt")

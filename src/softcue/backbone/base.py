@@ -154,10 +154,15 @@ class Backbone(ABC):
         """Keys and values [L, H, P, K] of embeddings in every layer, run from position 0."""
 
     @abstractmethod
+    def states_at(self, embeddings_PD: Tensor, layer: int) -> Tensor:
+        """The states [P, D], fp32, of embeddings where they enter a layer, run from position 0."""
+
+    @abstractmethod
     def run_with_hook(self, row: Ids, bank: PromptBank, hook: AttentionHook) -> None:
         """Run one row alone, with a bank of one prompt, and call `hook` with the attention of each layer.
 
-        Keys are those of the prompt's prefix, if it has one, then those of the row's tokens.
+        Layers below the one that the prompt enters are left out. Keys are those of the prompt's prefix, if it
+        has one, then those of the row's tokens.
         """
 
     def in_row(self, bank: PromptBank) -> PromptBank:
@@ -247,6 +252,7 @@ def make_spec(
     name: str,
     embed: Callable[[Tensor], Tensor],
     key_values: Callable[[Tensor], tuple[Tensor, Tensor]],
+    states: Callable[[Tensor, int], Tensor],
     sizes: KeyValueSizes,
     max_positions: int,
     prefix_refusal: str | None = None,
@@ -268,6 +274,7 @@ def make_spec(
         embed=embed,
         tokenize=lambda text: rows.text(text).ids,
         key_values=key_values,
+        states=states,
         prefix_refusal=prefix_refusal,
         **others,
     )

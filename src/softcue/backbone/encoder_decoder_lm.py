@@ -78,9 +78,11 @@ class EncoderDecoderLM(Backbone):
             name=name,
             embed=self._embed_row,
             key_values=self.key_values,
+            states=self.states_at,
             sizes=sites.sizes(model, self._sites),
             max_positions=max_positions(model.config),
             prefix_refusal=refusal,
+            entry_refusal="its layers are an encoder's and a decoder's",
             num_submodules=2,
             targets_apart=True,
             attentions=sites.layers_of(self._sites),
@@ -131,6 +133,10 @@ class EncoderDecoderLM(Backbone):
         assert plan.captured is not None
         keys, values = zip(*(plan.captured[layer] for layer in sorted(plan.captured)), strict=True)
         return torch.cat(keys).float(), torch.cat(values).float()
+
+    def states_at(self, embeddings_PD: Tensor, layer: int) -> Tensor:
+        assert layer == 0, "no prompt enters above the first layer"
+        return embeddings_PD
 
     def in_row(self, bank: PromptBank) -> PromptBank:
         if bank.keys_TLHPK is None or bank.values_TLHPK is None:

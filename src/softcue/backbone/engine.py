@@ -106,5 +106,6 @@ def _compared_stream(
             raise
         # An unknown family may raise anything under a plan; its own forward still runs.
         raise BackboneError(f"the stream fails with {describe_error(error)}") from error
-    stream.spec = replace(stream.spec, prefix_refusal=plain.spec.prefix_refusal)
+    entry = plain.spec.entry_refusal or verify.entry_refusal(stream, exact)
+    stream.spec = replace(stream.spec, prefix_refusal=plain.spec.prefix_refusal, entry_refusal=entry)
     return stream

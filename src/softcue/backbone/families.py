@@ -69,7 +69,7 @@ class Patch:
     def undo(self) -> None:
         """Restore the model as it was."""
         for module, forward in reversed(self._before):
-            _set_forward(module, forward)
+            set_forward(module, forward)
         self._before.clear()
         if self.model.config._attn_implementation != self._attention:
             self.model.set_attn_implementation(self._attention)
@@ -171,10 +171,10 @@ def replace_final_states(model: PreTrainedModel, hidden_1MD: Tensor) -> Iterator
     try:
         yield
     finally:
-        _set_forward(base, before)
+        set_forward(base, before)
 
 
-def _set_forward(module: nn.Module, forward: object) -> None:
+def set_forward(module: nn.Module, forward: object) -> None:
     """Set an instance's forward; None removes it, so that its class's applies."""
     if forward is None:
         del vars(module)["forward"]

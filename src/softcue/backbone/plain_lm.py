@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
-from softcue.backbone import families, probes
+from softcue.backbone import entry, families, probes
 from softcue.backbone.attention import AttentionHook
 from softcue.backbone.base import (
     Backbone,
@@ -81,6 +81,7 @@ class PlainLM(Backbone):
             positions = probes.counts_positions_from_0(model, embed)
             self.pads_are_exact = probes.pads_are_exact(model, embed, positions=positions)
             cache = probe_cache(model, embed, positions=positions)
+            entry_refusal = entry.refusal(model, embed)
         self._embed_words, self._counts_from_0 = embed, positions
         self._pads_after_prefix = cache.pads_are_exact
         self.spec = make_spec(
@@ -89,9 +90,11 @@ class PlainLM(Backbone):
             name=name,
             embed=embed,
             key_values=self.key_values,
+            states=self.states_at,
             sizes=cache.sizes,
             max_positions=max_positions(model.config),
             prefix_refusal=cache.refusal,
+            entry_refusal=entry_refusal if self.pads_are_exact else "padding changes its results",
         )
 
     @property
@@ -115,7 +118,8 @@ class PlainLM(Backbone):
         check_prefixes(batch.rows, [prefix_lengths[prompt] for prompt in prompts])
         runs = list_runs(prompts, [trie_of(NO_CHOICE)] * len(batch))
         is_even = len(group_by_length(runs, batch, prefix_lengths)) == 1
-        if self.spec.prefix_refusal is not None or not (is_even or self._pads(bank)):
+        refused = self.spec.prefix_refusal is not None or bank.first_layer > 0
+        if refused or not (is_even or self._pads(bank)):
             return RepeatedContinuation(batch, partial(self._next_logits, bank))
         padded = pad_runs(runs, batch, prefix_lengths, as_batch=False)
         arguments = self._arguments(padded, bank)
@@ -141,6 +145,12 @@ class PlainLM(Backbone):
         return torch.cat(keys).float(), torch.cat(values).float()
 
     @torch.no_grad()
+    def states_at(self, embeddings_PD: Tensor, layer: int) -> Tensor:
+        with entry.taken(self.model, layer) as states:
+            self.model(inputs_embeds=embeddings_PD[None].to(self.device, self.dtype), use_cache=False)
+        return states[0][0].float()
+
+    @torch.no_grad()
     def run_with_hook(self, row: Ids, bank: PromptBank, hook: AttentionHook) -> None:
         alone = PaddedRuns(
             ids_RT=torch.tensor([row]),
@@ -158,7 +168,8 @@ class PlainLM(Backbone):
         attentions = output.attentions or ()
         if len(attentions) != len(layers):
             raise BackboneError(f"{type(self.model).__name__} does not return the attention of its layers.")
-        for attention, (keys, values) in zip(attentions, layers, strict=True):
+        entered = list(zip(attentions, layers, strict=True))[bank.first_layer :]
+        for attention, (keys, values) in entered:
             hook(attention.float(), keys.transpose(1, 2).float(), values.transpose(1, 2).float())
 
     def limit_cache(self, budget_gb: float) -> None:
@@ -222,23 +233,46 @@ class PlainLM(Backbone):
         )
         return cast(Tensor, output.logits)[:, -1].float()
 
-    def _embed(self, runs: PaddedRuns, bank: PromptBank) -> Tensor:
-        embeddings_RTD = self._embed_words(runs.ids_RT.clamp(min=0))
+    def _place(self, words_RTD: Tensor, runs: PaddedRuns, bank: PromptBank) -> Tensor:
+        """Put the prompts' vectors in the virtual tokens' places."""
         if bank.embeddings_TPD is None:
-            return embeddings_RTD
+            return words_RTD
         row_I, position_I = (runs.ids_RT < 0).nonzero(as_tuple=True)
         number_I = -1 - runs.ids_RT[row_I, position_I]
         vectors_ID = bank.embeddings_TPD[runs.prompt_R[row_I].to(self.device), number_I.to(self.device)]
         index = row_I.to(self.device), position_I.to(self.device)
-        return embeddings_RTD.index_put(index, vectors_ID.to(embeddings_RTD.dtype))
+        return words_RTD.index_put(index, vectors_ID.to(words_RTD.dtype))
 
     def _forward(self, runs: PaddedRuns, bank: PromptBank, **named: object) -> probes.ModelOutput:
         """The model's own forward, after the prompts' keys and values if they have such."""
+        words_RTD = self._embed_words(runs.ids_RT.clamp(min=0))
         arguments = {"use_cache": False, **self._arguments(runs, bank), **named}
         if bank.keys_TLHPK is not None:
             cache = self._cache(bank, runs.prompt_R, _width(bank, runs))
             arguments |= {"past_key_values": cache, "use_cache": True}
-        return cast(probes.ModelOutput, self.model(inputs_embeds=self._embed(runs, bank), **arguments))
+        if bank.first_layer == 0:
+            inputs_RTD = self._place(words_RTD, runs, bank)
+            return cast(probes.ModelOutput, self.model(inputs_embeds=inputs_RTD, **arguments))
+        states_RTD = self._place(self._states_of_words(runs, bank.first_layer), runs, bank)
+        with entry.given(self.model, bank.first_layer, states_RTD):
+            return cast(probes.ModelOutput, self.model(inputs_embeds=words_RTD, **arguments))
+
+    @torch.no_grad()
+    def _states_of_words(self, runs: PaddedRuns, layer: int) -> Tensor:
+        """States [R, T, D] of the runs' words at a layer's input, as rows of words alone have them."""
+        is_word_RT = runs.mask_RT & (runs.ids_RT >= 0)
+        # Virtual tokens join the padding on the left.
+        order_RT = is_word_RT.int().argsort(dim=1, stable=True)
+        words = PaddedRuns(
+            ids_RT=runs.ids_RT.gather(1, order_RT),
+            mask_RT=is_word_RT.gather(1, order_RT),
+            prompt_R=torch.zeros_like(runs.prompt_R),
+            num_outputs=1,
+        )
+        with entry.taken(self.model, layer) as states:
+            self._forward(words, PromptBank(), **self._keep(1))
+        place_RT1 = order_RT.argsort(dim=1)[:, :, None]
+        return states[0].take_along_dim(place_RT1.to(self.device), dim=1)
 
     def _arguments(self, runs: PaddedRuns, bank: PromptBank) -> dict[str, object]:
         """The mask of the prompts' keys and the runs' tokens, and the positions of these."""
@@ -257,7 +291,9 @@ class PlainLM(Backbone):
         assert bank.keys_TLHPK is not None
         assert bank.values_TLHPK is not None
         index_R = prompt_R.to(self.device)
-        by_layer = zip(bank.keys_TLHPK.unbind(dim=1), bank.values_TLHPK.unbind(dim=1), strict=True)
+        by_layer = list(zip(bank.keys_TLHPK.unbind(dim=1), bank.values_TLHPK.unbind(dim=1), strict=True))
+        # What the layers below the first make of a row is replaced, but their keys must be as many.
+        by_layer = by_layer[:1] * bank.first_layer + by_layer
         return fill_cache(
             self.model,
             (

@@ -1,7 +1,8 @@
-"""Keys and values of texts before the first trainable token: they never change, so they are kept.
+"""What does not change between steps is kept: keys and values of texts before the first trainable token.
 
 In a suffix prompt's row the text comes before the prompt. Its keys and values are computed when it first
-occurs, in any part of the data, and reused in every later epoch, validation and test. Each text is run
+occurs, in any part of the data, and reused in every later epoch, validation and test. So are the states of
+a whole row where its prompt enters, if that is above the first layer. Each text is run
 alone: the last digits of a matrix product depend on the other rows in it, and a run that is resumed, or
 has another budget, meets texts in other batches.
 """
@@ -9,7 +10,8 @@ has another budget, meets texts in other batches.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,12 +25,13 @@ log = logging.getLogger(__name__)
 class StaticContexts:
     """A store of contexts' keys and values [P, L, H, W], limited to a number of bytes.
 
-    W is a key's size plus a value's. Contexts beyond the limit are computed again each time.
+    W is a key's size plus a value's. Contexts beyond the limit are computed again each time. Other results
+    share the limit.
     """
 
     def __init__(self, compute: Callable[[Ids], Tensor]) -> None:
         self._compute = compute
-        self._kept: dict[Ids, Tensor] = {}
+        self._kept: dict[Hashable, Tensor] = {}
         self._num_bytes = 0
         self._budget_bytes = 0
         self._reported_full = True  # nothing to report until a budget is set
@@ -49,22 +52,23 @@ class StaticContexts:
 
     def side_by_side(self, contexts: Sequence[Ids]) -> Tensor:
         """The contexts' keys and values, padded at the end: [S, P, L, H, W]."""
-        found = {ids: self._get(ids) for ids in dict.fromkeys(contexts) if ids}
+        found = {ids: self.keep(ids, partial(self._compute, ids)) for ids in dict.fromkeys(contexts) if ids}
         found[()] = next(iter(found.values()))[:0]
         return pad_sequence([found[ids] for ids in contexts], batch_first=True)
 
-    def _get(self, ids: Ids) -> Tensor:
-        if ids in self._kept:
-            return self._kept[ids]
+    def keep(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """The result of `compute`, or what it gave under this key before."""
+        if key in self._kept:
+            return self._kept[key]
         # Without autocast: later steps may use the context at the weights' own precision.
         with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            keys_values = self._compute(ids)
-        if self._num_bytes + _num_bytes(keys_values) <= self._budget_bytes:
-            self._kept[ids] = keys_values
-            self._num_bytes += _num_bytes(keys_values)
+            result = compute()
+        if self._num_bytes + _num_bytes(result) <= self._budget_bytes:
+            self._kept[key] = result
+            self._num_bytes += _num_bytes(result)
         else:
             self._report_full()
-        return keys_values
+        return result
 
     def _report_full(self) -> None:
         if not self._reported_full:

@@ -129,6 +129,22 @@ def split_shared(
     return shared, tails
 
 
+def words_of(ids: Ids) -> Ids:
+    """The vocabulary tokens among some ids."""
+    return tuple(token for token in ids if token >= 0)
+
+
+def words_in_order(rows: Sequence[RowPlan], prefix_lengths: Sequence[int]) -> list[tuple[RowPlan, slice]]:
+    """Whose words the stream runs, segment by segment: a row, and which of its words and its trie's nodes."""
+    shared, tails = split_shared(rows, prefix_lengths)
+    first = {row.prompt: row for row in reversed(rows) if not row.num_static}
+    found = [(first[segment.prompt], slice(len(words_of(segment.ids)))) for segment in shared]
+    for row, tail in zip(rows, tails, strict=True):
+        before = row.ids[: len(row.ids) - len(tail.ids)]
+        found.append((row, slice(len(words_of(before)), None)))
+    return found
+
+
 def common_prefix(rows: Sequence[Ids]) -> Ids:
     """The leading ids that all rows share, without the last id of the shortest; none for a single row."""
     if len(rows) < 2:

@@ -7,7 +7,8 @@ share tokens, and the gradients of the scores with respect to each prompt.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,6 +70,14 @@ def cases_for(spec: BackboneSpec) -> dict[str, Case]:
     return found
 
 
+def late_cases_for(spec: BackboneSpec) -> dict[str, Case]:
+    """A prompt that enters above the first layer, if the model takes one."""
+    if spec.entry_refusal is not None:
+        return {}
+    front = cases_for(spec)["a prompt in front"]
+    return {"a late prompt": replace(front, bank=replace(front.bank, first_layer=spec.num_layers // 2))}
+
+
 def results(lm: Backbone, cases: Mapping[str, Case]) -> dict[str, Tensor]:
     """Scores of all labels, and gradients of the right label's score, for every case."""
     found = {}
@@ -89,6 +98,8 @@ class Reference:
     dtype: torch.dtype
     cases: Mapping[str, Case]
     results: Results
+    late: tuple[Mapping[str, Case], Results]
+    """Prompts that enter above the first layer, and their results."""
 
 
 def reference(lm: Backbone) -> Reference:
@@ -103,7 +114,10 @@ def reference(lm: Backbone) -> Reference:
         try:
             with in_dtype(lm.model, dtype):
                 cases = cases_for(lm.spec)
-                found = Reference(dtype=dtype, cases=cases, results=results(lm, cases))
+                late = late_cases_for(lm.spec)
+                found = Reference(
+                    dtype=dtype, cases=cases, results=results(lm, cases), late=(late, results(lm, late))
+                )
         except Exception as error:  # noqa: BLE001 - families raise anything, such as experts without float64
             failure = f"its own forward fails in {dtype} ({describe_error(error)})"
         else:
@@ -111,6 +125,17 @@ def reference(lm: Backbone) -> Reference:
                 return found
             failure = f"its own forward gives non-finite numbers in {dtype}"
     raise BackboneError(failure)
+
+
+def entry_refusal(ours: Backbone, expected: Reference) -> str | None:
+    """Why this engine takes no prompts above the first layer, if its results for them are others."""
+    cases, exact = expected.late
+    try:
+        with in_dtype(ours.model, expected.dtype):
+            expect_equal(results(ours, cases), replace(expected, results=exact))
+    except Exception as error:  # noqa: BLE001 - families raise anything
+        return f"its stream does not run it ({describe_error(error)})"
+    return None
 
 
 def expect_equal(ours: Results, expected: Reference) -> None:
@@ -149,12 +174,10 @@ def expect_as_close(ours: Results, own: Results, exact: Results) -> None:
 
 def _trainable(bank: PromptBank) -> PromptBank:
     """The same prompts as leaf tensors with gradients."""
-    leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in bank.tensors().items()}
-    return PromptBank(
-        embeddings_TPD=leaves.get("embeddings_TPD"),
-        keys_TLHPK=leaves.get("keys_TLHPK"),
-        values_TLHPK=leaves.get("values_TLHPK"),
-    )
+    leaves: dict[str, Any] = {
+        name: tensor.detach().clone().requires_grad_() for name, tensor in bank.tensors().items()
+    }
+    return replace(bank, **leaves)
 
 
 def _relative_error(values: Tensor, exact: Tensor) -> Tensor:

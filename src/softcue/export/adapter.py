@@ -97,6 +97,7 @@ def expect_leading(prompt: TrainedPrompt) -> None:
     """Refuse a prompt that is not in front of the row alone, where PEFT puts it."""
     what, segments = f"{prompt.folder} ({prompt.record.method})", prompt.template.segments
     leading = next((at for at, part in enumerate(segments) if not isinstance(part, Soft)), len(segments))
+    expect_enters_first(prompt, "PEFT")
     if prompt.template.num_virtual_tokens == 0:
         raise ConfigError(f"{what} has no virtual tokens, only words; there is nothing that PEFT could load.")
     if any(isinstance(part, Soft) for part in segments[leading:]):
@@ -113,6 +114,15 @@ def expect_leading(prompt: TrainedPrompt) -> None:
         raise ConfigError(
             f"{what} is an ensemble of {prompt.bank.num_prompts} prompts that vote, and a PEFT adapter is "
             "one prompt; export the runs of its members instead."
+        )
+
+
+def expect_enters_first(prompt: TrainedPrompt, whose: str) -> None:
+    """Refuse a prompt that enters above the first layer, where neither PEFT nor vLLM has a place for it."""
+    if prompt.bank.first_layer:
+        raise ConfigError(
+            f"{prompt.folder} ({prompt.record.method}) enters at layer {prompt.bank.first_layer}, and "
+            f"{whose} takes prompts at the first layer alone; share its folder, which softcue.load reads."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -24,6 +24,10 @@ ATTENTIONS = "attentions"
 
 KIND, ENCODER_DECODER = "kind", "encoder-decoder"
 """The metadata of a prompt for a model of an encoder and a decoder."""
+FIRST_LAYER = "first_layer"
+"""The metadata that names the layer which a prompt enters, if it is above the first."""
+
+MAX_DIGITS = 6
 
 FACTOR = "factor."
 """In front of the names of tensors that made the bank and are no part of it."""
@@ -42,7 +46,11 @@ def bank_to_bytes(
     """The bank as the content of a safetensors file; nothing in it can be executed on reading."""
     tensors = {name: tensor.cpu() for name, tensor in bank.detach().tensors().items()}
     tensors |= {f"{FACTOR}{name}": tensor.cpu().contiguous() for name, tensor in (factors or {}).items()}
-    own = {"vote": bank.vote, ATTENTIONS: bank.attentions and " ".join(bank.attentions)}
+    own = {
+        "vote": bank.vote,
+        ATTENTIONS: bank.attentions and " ".join(bank.attentions),
+        FIRST_LAYER: str(bank.first_layer or ""),
+    }
     content = save(tensors, metadata={**metadata, **{name: value for name, value in own.items() if value}})
     # safetensors orders the metadata differently every time; the same prompt is the same bytes here.
     end = 8 + int.from_bytes(content[:8], "little")
@@ -76,6 +84,7 @@ class PromptFile(PromptSource):
             values_TLHPK=tensors.get(VALUES),
             decoder_embeddings_TPD=tensors.get(DECODER),
             lengths_T=tensors.get(LENGTHS),
+            first_layer=self.shape.first_layer,
             vote=self.vote,
             attentions=self.shape.attentions,
         )
@@ -108,7 +117,10 @@ def open_prompt(path: Path) -> PromptFile:
         raise RunError(f"{path} has vote {vote!r:.40}; it is {' or '.join(get_args(Vote))}.")
     return PromptFile(
         path=path,
-        shape=_shape({name: header.shapes[name] for name in own}, path, header.metadata.get(ATTENTIONS)),
+        shape=replace(
+            _shape({name: header.shapes[name] for name in own}, path, header.metadata.get(ATTENTIONS)),
+            first_layer=_first_layer(header.metadata, path),
+        ),
         made_for=header.metadata.get("backbone"),
         layout=header.metadata.get("layout"),
         vote=cast(Vote | None, vote),
@@ -144,6 +156,13 @@ def _check_names(own: frozenset[str], path: Path) -> None:
             f"{path} is not a prompt that softcue saved: it lacks {missing} and has {excess} besides; train "
             "or copy it again."
         )
+
+
+def _first_layer(metadata: Mapping[str, str], path: Path) -> int:
+    text = metadata.get(FIRST_LAYER, "0")
+    if not (text.isascii() and text.isdecimal() and len(text) < MAX_DIGITS):
+        raise RunError(f"{path} has {FIRST_LAYER} {text!r:.40}, which is no layer; train or copy it again.")
+    return int(text)
 
 
 def _shape(shapes: Mapping[str, tuple[int, ...]], path: Path, attentions: str | None) -> PromptShape:

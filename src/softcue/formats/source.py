@@ -31,6 +31,8 @@ class PromptShape:
     """How many inputs of the model have virtual tokens: 2 for the encoder's and the decoder's."""
     attentions: tuple[str, ...] | None = None
     """The kinds of attention that keys and values are for; None: all."""
+    first_layer: int = 0
+    """The layer at whose input the prompts enter."""
 
     @property
     def form(self) -> Form:
@@ -62,6 +64,7 @@ def shape_of(bank: PromptBank) -> PromptShape:
         num_tokens=max(bank.num_virtual_tokens),
         sizes=sizes,
         submodules=1 if bank.decoder_embeddings_TPD is None else 2,
+        first_layer=bank.first_layer,
         attentions=bank.attentions,
     )
 
@@ -73,12 +76,16 @@ def model_sizes(spec: BackboneSpec, shape: PromptShape) -> dict[str, int]:
         ConfigError: the model takes no such prompt.
     """
     spec.expect_submodules(shape.submodules)
+    first_layer = spec.entry(shape.first_layer, name="the prompt's first layer")
     if shape.form == "embeddings":
         return embedding_sizes(hidden_size=spec.hidden_size)
     spec.expect_prefixes()
     own = spec.only(shape.attentions)
     return key_value_sizes(
-        layers=own.num_layers, heads=own.num_kv_heads, key_size=own.head_size, value_size=own.value_size
+        layers=own.num_layers - first_layer,
+        heads=own.num_kv_heads,
+        key_size=own.head_size,
+        value_size=own.value_size,
     )
 
 

@@ -79,11 +79,17 @@ def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int
     """Read one prompt of a bank, with the run's own first training rows as its text.
 
     Raises:
-        RunError: the method has no virtual tokens, or the training rows are of an unknown kind.
+        RunError: the method has no virtual tokens, or they stand among states and not among words, or the
+            training rows are of an unknown kind.
         ConfigError: the bank has no such prompt.
         DataError: the training rows are no longer there.
     """
     bank = trained.lm.in_row(member(trained, prompt))
+    if bank.first_layer:
+        raise RunError(
+            f"{trained.folder} holds a prompt that enters at layer {bank.first_layer}, and these tables "
+            "compare prompts with words and over all layers; why=true checks it."
+        )
     start, start_notes = _start(trained)
     train, data_notes = training_rows_of(trained)
     texts = train.select(range(min(num_rows, len(train))))

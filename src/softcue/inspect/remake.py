@@ -35,6 +35,8 @@ from softcue.prompts.initialisers import (
     SampledVocabulary,
     Text,
 )
+from softcue.prompts.late import LatePrompt
+from softcue.prompts.late_prefix import LatePrefix
 from softcue.prompts.low_rank import LowRankPrompt
 from softcue.prompts.multitask import MultitaskPrompt, MultitaskTarget
 from softcue.prompts.nearest_initialiser import Nearest
@@ -55,6 +57,8 @@ METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.cartridge.Cartridge": Cartridge,
     "softcue.prompts.cpt.ContextPrompt": ContextPrompt,
     "softcue.prompts.gated_prefix.GatedPrefix": GatedPrefix,
+    "softcue.prompts.late.LatePrompt": LatePrompt,
+    "softcue.prompts.late_prefix.LatePrefix": LatePrefix,
     "softcue.prompts.low_rank.LowRankPrompt": LowRankPrompt,
     "softcue.prompts.multitask.MultitaskPrompt": MultitaskPrompt,
     "softcue.prompts.multitask.MultitaskTarget": MultitaskTarget,

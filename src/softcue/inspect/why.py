@@ -55,8 +55,10 @@ def _labels(trained: TrainedPrompt) -> Symptom:
     return shared_label_tokens(trained.encoder.choices, trained.task.label_words)
 
 
-def _norms(trained: TrainedPrompt, bank: PromptBank, view: TextView) -> Symptom:
-    """The prompt's norms beside those of what it stands among: words, or keys of text."""
+def _norms(trained: TrainedPrompt, bank: PromptBank, view: TextView) -> Symptom | None:
+    """The prompt's norms beside those of what it stands among: words, or keys of text; None among states."""
+    if bank.embeddings_TPD is not None and bank.first_layer:
+        return None
     if bank.embeddings_TPD is not None:
         own, usual, what = bank.embeddings_TPD[0].norm(dim=1), norms(trained.lm.spec.embedding_VD), "words'"
     else:

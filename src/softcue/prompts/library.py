@@ -71,11 +71,12 @@ def ranked(query: Entry, library: Sequence[Entry]) -> list[Match]:
     for entry in library:
         if entry.place == query.place:
             continue
-        if entry.source.shape.sizes != query.source.shape.sizes or not same_model(entry, query):
+        alike = [(each.source.shape.sizes, each.source.shape.first_layer) for each in (entry, query)]
+        if alike[0] != alike[1] or not same_model(entry, query):
             raise ConfigError(
                 f"{entry.path} was trained for {entry.source.made_for} ({entry.source.shape.sizes}), and "
                 f"{query.path} for {query.source.made_for} ({query.source.shape.sizes}); only prompts of one "
-                "model and form can be compared."
+                "model and form, which enter at one layer, can be compared."
             )
         cosine = float(cosine_similarity(wanted, task_vector(entry.bank), dim=0))
         matches.append(Match(entry=entry, cosine=cosine))

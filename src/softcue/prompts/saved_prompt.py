@@ -45,12 +45,13 @@ class SavedPrompt(SoftPrompt):
                 "in your layout with prompt/initialiser=saved."
             )
         self.in_layers, self._attentions = bank.keys_TLHPK is not None, bank.attentions
+        self._first_layer = bank.first_layer
         for name, tensor in bank.tensors().items():
             self.register_buffer(name, tensor)
 
     def forward(self) -> PromptBank:
         tensors: dict[str, Any] = dict(self.named_buffers())
-        return PromptBank(**tensors, attentions=self._attentions)
+        return PromptBank(**tensors, first_layer=self._first_layer, attentions=self._attentions)
 
 
 def read_prompt(
@@ -97,6 +98,15 @@ def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
         raise ConfigError(
             f"{where} has {source.shape.num_tokens} virtual tokens, and {spec.name} has "
             f"{spec.max_positions} positions; choose a shorter prompt."
+        )
+
+
+def expect_enters_first(bank: PromptBank, where: str) -> None:
+    """Refuse, as a start for others, a prompt that enters above the first layer."""
+    if bank.first_layer:
+        raise ConfigError(
+            f"{where} holds a prompt that enters at layer {bank.first_layer}, where no other method starts; "
+            "give one that enters at the first, or score it as it is with prompt=saved."
         )
 
 

@@ -54,6 +54,8 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.cartridge.Cartridge": "keys and values",
     "softcue.prompts.cpt.ContextPrompt": "embeddings",
     "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
+    "softcue.prompts.late.LatePrompt": "embeddings",
+    "softcue.prompts.late_prefix.LatePrefix": "keys and values",
     "softcue.prompts.low_rank.LowRankPrompt": "embeddings",
     "softcue.prompts.multitask.MultitaskTarget": "embeddings",
     "softcue.prompts.p_tuning.PTuningLSTM": "embeddings",
@@ -67,6 +69,8 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.xprompt.XPrompt": "embeddings",
 }
 """The form of the prompts of our own methods."""
+LATE = ("softcue.prompts.late.LatePrompt", "softcue.prompts.late_prefix.LatePrefix")
+"""The methods whose prompts enter above the first layer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ class ExpectedBank:
     forms: tuple[Form, ...] | None = None
     num_prompts: tuple[int, ...] | None = None
     votes: tuple[Vote | None, ...] | None = None
+    first_layers: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +192,14 @@ def _expected_bank(method: Node, *, num_tasks: int) -> ExpectedBank:
         return ExpectedBank(num_prompts=(len(ensemble.keywords["runs"]),), votes=(ensemble.keywords["vote"],))
     if method.kind in FORMS:
         count = num_tasks if method.kind == MULTITASK else 1
-        return ExpectedBank(forms=(FORMS[method.kind],), num_prompts=(count,), votes=(None,))
+        # Null is the middle layer of the model, which is not at hand.
+        layer = method.optional("first_layer", int) if method.kind in LATE else 0
+        return ExpectedBank(
+            forms=(FORMS[method.kind],),
+            num_prompts=(count,),
+            votes=(None,),
+            first_layers=None if layer is None else (layer,),
+        )
     return ExpectedBank()
 
 
