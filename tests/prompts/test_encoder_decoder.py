@@ -93,6 +93,38 @@ def test_every_parameter_of_every_method_has_a_gradient(
         assert all(torch.equal(back.tensors()[name], of) for name, of in bank.tensors().items())
 
 
+@pytest.mark.parametrize("family", ["t5", "mt5"])
+def test_finished_prompts_are_taken_up_on_encoder_decoders(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    lm: EncoderDecoderLM = request.getfixturevalue(family)
+    factors = {
+        "shared_PD": torch.randn(20, lm.spec.hidden_size),
+        "task_cols_TPr": torch.randn(1, 20, 2),
+        "task_rows_TrD": torch.randn(1, 2, lm.spec.hidden_size),
+    }
+    made_TPD = factors["shared_PD"] * (factors["task_cols_TPr"] @ factors["task_rows_TrD"])
+    about = {"layout": "[soft:20]{input}", "task": "tweets", "template": TASK, "verbalizer": "{}"}
+    content = bank_to_bytes(PromptBank(embeddings_TPD=made_TPD), {"backbone": lm.spec.name, **about}, factors)
+    (tmp_path / "prompt.safetensors").write_bytes(content)
+    given = {
+        "saved": [f"prompt.path={tmp_path}"],
+        "ensemble": [f"prompt.runs=[{tmp_path},{tmp_path}]"],
+        "xprompt": [f"prompt.source={tmp_path}"],
+        "multitask_target": [f"prompt.source={tmp_path}", "prompt.method.rank=2"],
+        "hard_prompt": [],
+    }
+    assert {*given, *TRAINED, *CAUSAL_ONLY} == {*options("prompt")}
+    for method, overrides in given.items():
+        settings = train_config(f"prompt={method}", *overrides)
+        template = compose(settings.prompt.layout, TASK)
+        bank = build_prompt(settings, lm.spec, template, rows=ROWS)()
+        virtual = [-1 - k for k in range(template.num_virtual_tokens)]
+        batch = batch_of([[*virtual, *text] for text in TEXTS], CHOICES, targets=TARGETS)
+        batch = batch if bank.vote is None else batch.repeat_for_members(bank.num_prompts)
+        assert score_targets(lm, bank, batch).log_likelihood_BC.isfinite().all()
+
+
 @pytest.mark.parametrize("method", CAUSAL_ONLY)
 def test_a_method_of_causal_models_is_refused_by_name(t5: EncoderDecoderLM, method: str) -> None:
     with pytest.raises(ConfigError, match=CAUSAL_ONLY[method]):

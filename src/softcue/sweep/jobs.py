@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
@@ -31,7 +31,8 @@ T = TypeVar("T")
 class Job:
     """One job: its overrides, the label that distinguishes it, and the folders of its run or joint runs.
 
-    `asked` are the parts that it scores on request.
+    `asked` are the parts that it scores on request. `kind` stands for its settings without seeds: jobs of one
+    kind can run or not together.
     """
 
     number: int
@@ -39,6 +40,7 @@ class Job:
     label: str
     folders: tuple[RunFolder, ...]
     asked: tuple[str, ...]
+    kind: str
 
 
 class Jobs:
@@ -71,7 +73,7 @@ class Jobs:
         What is wrong with a job's rows is that job's own failure, later.
         """
         problems = []
-        for job in _with_bar(jobs, "check jobs"):
+        for job in _with_bar(list({job.kind: job for job in reversed(jobs)}.values())[::-1], "check jobs"):
             try:
                 with suppress(DataError):
                     self._validate_job(job)
@@ -90,7 +92,8 @@ class Jobs:
     def _job(self, number: int, overrides: tuple[str, ...], label: str) -> Job:
         try:
             config = self._composer.compose(overrides)
-            folders = tuple(self._folder(member) for member in members(config))
+            settings = [(member, resolve(member)) for member in members(config)]
+            folders = tuple(self._folder(*of) for of in settings)
         except (HydraException, OmegaConfBaseException, SoftcueError) as error:
             raise ConfigError(f"no job was started: job {number} ({label}): {error}") from error
         return Job(
@@ -99,14 +102,23 @@ class Jobs:
             label=label,
             folders=folders,
             asked=asked_parts(config),
+            kind=json.dumps(without_seeds(settings[0][1]), sort_keys=True),
         )
 
-    def _folder(self, config: DictConfig) -> RunFolder:
-        settings = resolve(config)
+    def _folder(self, config: DictConfig, settings: Mapping[str, Any]) -> RunFolder:
         rows = json.dumps(settings["data"], sort_keys=True)
         if rows not in self._fingerprints:
             self._fingerprints[rows] = fingerprint_of(build_data(config))
         return folder_of(settings, self._fingerprints[rows])
+
+
+def without_seeds(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without every seed in them."""
+    return {
+        key: without_seeds(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if key != "seed"
+    }
 
 
 def _with_bar(jobs: Sequence[T], what: str) -> Iterable[T]:
