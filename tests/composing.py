@@ -35,6 +35,7 @@ GIVEN = {
     "backbone=hub": ["backbone.repo=org/model"],
     "backbone=local": ["backbone.path=model"],
     "experiment=released_sst2": ["prompt.path=one"],
+    "tuned=airline_complaints_residual": ["prompt=residual"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "prompt=saved": ["prompt.path=one"],
     "prompt/initialiser=recycled": ["prompt.initialiser.path=one"],

@@ -70,6 +70,8 @@ class TrainedPrompt:
     @cached_property
     def encoder_decoder(self) -> bool:
         """Whether the frozen model has an encoder and a decoder."""
+        if not self.bank.tensors():
+            return self.lm.spec.targets_apart  # a prompt without virtual tokens has no file
         return open_prompt(self.folder / PROMPT).metadata.get(KIND) == ENCODER_DECODER
 
     @property

@@ -87,7 +87,9 @@ def train(folder: Path, overrides: Sequence[str]) -> None:
 def _write_tables(folder: Path) -> None:
     rows = [(f"text number {number}", "good" if number % 2 else "bad") for number in range(60)]
     (folder / "reviews.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    articles = "".join(f"the article of number {number},summary {number}\n" for number in range(60))
+    articles = "".join(
+        f"This is article {number}. It has two sentences.,summary {number}\n" for number in range(60)
+    )
     (folder / "articles.csv").write_text(f"article,summary\n{articles}")
     (folder / "tweets.csv").write_text("text\n" + "".join(f"{text}\n" for text, _ in rows[:4]))
     (folder / "tweets.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text, _ in rows[:4]))

@@ -26,12 +26,14 @@ def start_token(model: PreTrainedModel) -> int:
     Raises:
         BackboneError: the model's config names none.
     """
-    start = model.config.decoder_start_token_id
-    if not isinstance(start, int):
-        raise BackboneError(
-            f"{type(model).__name__} has no decoder_start_token_id in its config.json; add it there."
-        )
-    return start
+    for settings in (model.config, model.generation_config):
+        start = getattr(settings, "decoder_start_token_id", None)
+        if isinstance(start, int):
+            return start
+    raise BackboneError(
+        f"{type(model).__name__} has no decoder_start_token_id in its config.json or "
+        "generation_config.json; add it there."
+    )
 
 
 def embeddings(model: PreTrainedModel, start: int) -> tuple[Embed, Embed]:

@@ -32,7 +32,7 @@ def vllm_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, 
     ((task, prompt),) = prompts.items()
     expect_enters_first(prompt, "vLLM")
     vectors_TPD = prompt.bank.embeddings_TPD
-    if prompt.encoder_decoder:
+    if vectors_TPD is not None and prompt.encoder_decoder:
         raise ConfigError(
             f"{prompt.folder} is for {prompt.record.backbone}, an encoder-decoder, and vLLM's prompt_embeds "
             "are rows of decoders; export it for PEFT."

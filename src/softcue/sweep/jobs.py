@@ -20,6 +20,7 @@ from softcue.configs.compose import Composer
 from softcue.errors import ConfigError, DataError, SoftcueError
 from softcue.plan import asked_parts, fingerprint_of, folder_of, members, resolve
 from softcue.runs.store import RunFolder
+from softcue.sweep.seeds import SeedSeries, split_seed
 
 PROGRESS_BAR_MIN_JOBS = 50
 """From so many jobs on, reading them shows a progress bar."""
@@ -49,6 +50,7 @@ class Jobs:
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
         self._composer = Composer(loader, hydra_overrides=list(config.hydra.overrides.hydra))
         self._fingerprints: dict[str, str] = {}
+        self._series: dict[tuple[str, ...], SeedSeries] = {}
 
     def from_overrides(
         self, overrides: Iterable[Sequence[str]], labels: Sequence[str] | None = None
@@ -90,26 +92,49 @@ class Jobs:
         validate(config, data)
 
     def _job(self, number: int, overrides: tuple[str, ...], label: str) -> Job:
+        seed, rest = split_seed(overrides)
+        series = self._series.setdefault(rest, SeedSeries())
+        known = None if seed is None else series.at(seed)
+        rows = None if known is None else self._fingerprints.get(_rows(known))
+        if known is not None and rows is not None:
+            return _made(number, overrides, label, known, (folder_of(known, rows),))
         try:
             config = self._composer.compose(overrides)
             settings = [(member, resolve(member)) for member in members(config)]
             folders = tuple(self._folder(*of) for of in settings)
         except (HydraException, OmegaConfBaseException, SoftcueError) as error:
             raise ConfigError(f"no job was started: job {number} ({label}): {error}") from error
-        return Job(
-            number=number,
-            overrides=overrides,
-            label=label,
-            folders=folders,
-            asked=asked_parts(config),
-            kind=json.dumps(without_seeds(settings[0][1]), sort_keys=True),
-        )
+        if seed is not None and len(settings) == 1:
+            series.add(seed, settings[0][1])
+        return _made(number, overrides, label, settings[0][1], folders)
 
     def _folder(self, config: DictConfig, settings: Mapping[str, Any]) -> RunFolder:
-        rows = json.dumps(settings["data"], sort_keys=True)
+        rows = _rows(settings)
         if rows not in self._fingerprints:
             self._fingerprints[rows] = fingerprint_of(build_data(config))
         return folder_of(settings, self._fingerprints[rows])
+
+
+def _made(
+    number: int,
+    overrides: tuple[str, ...],
+    label: str,
+    settings: Mapping[str, Any],
+    folders: tuple[RunFolder, ...],
+) -> Job:
+    return Job(
+        number=number,
+        overrides=overrides,
+        label=label,
+        folders=folders,
+        asked=asked_parts(settings),
+        kind=json.dumps(without_seeds(settings), sort_keys=True),
+    )
+
+
+def _rows(settings: Mapping[str, Any]) -> str:
+    """What determines the rows of a run."""
+    return json.dumps(settings["data"], sort_keys=True)
 
 
 def without_seeds(settings: Mapping[str, Any]) -> dict[str, Any]:
