@@ -23,6 +23,7 @@ from tests.backbone.encoder_decoders import (
     oracle,
     tiny_encoder_decoder,
 )
+from tests.cases import slow_but
 from tests.tiny import batch_of, score_classes, tiny_tokenizer
 
 LABELS: Choices = ((20, 21, 22), (20, 21), (24,), (20, 25))
@@ -36,6 +37,7 @@ LAYOUTS = {
 }
 REFUSED = {"led": "NaN beside a longer row", "prophetnet": "cannot be run part by part"}
 RUN = [family for family in FAMILIES if family not in REFUSED]
+QUICK = ("t5", "umt5", "bart")
 RELATIVE = ["t5", "mt5", "umt5"]
 
 
@@ -65,7 +67,7 @@ def expect_equal(ours: Tensor, expected: Tensor, leaves: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("submodules", [1, 2])
-@pytest.mark.parametrize("family", RUN)
+@pytest.mark.parametrize("family", slow_but(QUICK, RUN))
 def test_scores_and_gradients_are_those_of_the_models_own_forward(family: str, submodules: int) -> None:
     model = tiny_encoder_decoder(family)
     for rows in LAYOUTS.values():
@@ -77,7 +79,7 @@ def test_scores_and_gradients_are_those_of_the_models_own_forward(family: str, s
         expect_equal(ours, oracle(model, bank, rows, LABELS, PROMPTS), leaves)
 
 
-@pytest.mark.parametrize("family", RUN)
+@pytest.mark.parametrize("family", slow_but(QUICK, RUN))
 def test_text_alone_is_scored_as_the_model_scores_it(family: str) -> None:
     ours = score_classes(loaded(family), PromptBank(), batch_of(TEXTS, LABELS)).log_likelihood_BC
     expected = oracle(tiny_encoder_decoder(family), PromptBank(), TEXTS, LABELS, [0, 0, 0])
@@ -85,7 +87,7 @@ def test_text_alone_is_scored_as_the_model_scores_it(family: str) -> None:
 
 
 @pytest.mark.parametrize("sites", [["encoder"], ["decoder"], ["cross"], ["encoder", "decoder", "cross"]])
-@pytest.mark.parametrize("family", RELATIVE)
+@pytest.mark.parametrize("family", slow_but(("t5", "umt5"), RELATIVE))
 def test_prefixes_at_each_attention_are_those_of_t5_written_out(family: str, sites: list[str]) -> None:
     lm, plain = loaded(family), PlainT5(tiny_encoder_decoder(family))
     spec = lm.spec.only(sites)
@@ -105,7 +107,7 @@ def test_prefixes_at_each_attention_are_those_of_t5_written_out(family: str, sit
     expect_equal(ours, expected, leaves)
 
 
-@pytest.mark.parametrize("family", RELATIVE)
+@pytest.mark.parametrize("family", slow_but(("t5", "umt5"), RELATIVE))
 def test_t5_written_out_is_t5(family: str) -> None:
     model = tiny_encoder_decoder(family)
     expected = oracle(model, PromptBank(), TEXTS, LABELS, [0, 0, 0])
@@ -116,7 +118,7 @@ def test_t5_written_out_is_t5(family: str) -> None:
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", RELATIVE)
+@pytest.mark.parametrize("family", slow_but(("t5", "umt5"), RELATIVE))
 def test_prefixes_of_two_lengths_run_beside_each_other(family: str) -> None:
     lm = loaded(family)
     shape = lm.spec.num_layers, lm.spec.num_kv_heads

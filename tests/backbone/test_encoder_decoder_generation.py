@@ -18,6 +18,7 @@ from softcue.contracts import Batch, PromptBank
 from softcue.errors import BackboneError
 from tests.backbone.encoder_decoders import HIDDEN, START, PlainT5, Prefix, tiny_encoder_decoder, typed
 from tests.backbone.test_generation import BEAMS, ENDS, GREEDY, to_end
+from tests.cases import slow_but
 from tests.tiny import batch_of, tiny_tokenizer
 
 FAMILIES = ["t5", "mt5", "bart"]
@@ -71,13 +72,13 @@ def theirs(family: str, embeddings_PD: Tensor, **settings: Any) -> list[list[int
     return texts
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(("t5", "bart"), FAMILIES))
 def test_greedy_tokens_are_those_of_transformers(family: str) -> None:
     ours = loaded(family).generate(PromptBank(embeddings_TPD=soft_prompts()), rows(), GREEDY)
     assert ours == theirs(family, soft_prompts()[0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(("t5", "bart"), FAMILIES))
 def test_beam_search_is_that_of_transformers(family: str) -> None:
     bank = PromptBank(embeddings_TPD=soft_prompts())
     for settings in BEAMS:

@@ -39,6 +39,7 @@ from softcue.prompts.prefix_tuning import PrefixTuning, as_key_values
 from softcue.prompts.prompt_tuning import PromptTuning
 from softcue.training.objectives import LanguageModelLoss
 from tests.backbone.encoder_decoders import START, on_engine, tiny_encoder_decoder
+from tests.cases import slow_but
 from tests.composing import options, train_config
 from tests.prompts.test_contract import GIVEN, ROWS, TASK
 from tests.tiny import batch_of, score_targets, tiny_tokenizer
@@ -71,7 +72,7 @@ def make(lm: EncoderDecoderLM, method: str, *overrides: str) -> SoftPrompt:
     return build_prompt(settings, lm.spec, compose(settings.prompt.layout, TASK), rows=ROWS)
 
 
-@pytest.mark.parametrize("family", ["t5", "mt5"])
+@pytest.mark.parametrize("family", slow_but(["t5"], ["t5", "mt5"]))
 @pytest.mark.parametrize("method", TRAINED)
 def test_every_parameter_of_every_method_has_a_gradient(
     method: str, family: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -93,7 +94,7 @@ def test_every_parameter_of_every_method_has_a_gradient(
         assert all(torch.equal(back.tensors()[name], of) for name, of in bank.tensors().items())
 
 
-@pytest.mark.parametrize("family", ["t5", "mt5"])
+@pytest.mark.parametrize("family", slow_but(["t5"], ["t5", "mt5"]))
 def test_finished_prompts_are_taken_up_on_encoder_decoders(
     family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -231,7 +232,7 @@ def our_output(lm: EncoderDecoderLM, prompt: SoftPrompt, prompts: list[int]) -> 
 
 
 @pytest.mark.parametrize("submodules", [1, 2])
-@pytest.mark.parametrize("family", ["t5", "mt5"])
+@pytest.mark.parametrize("family", slow_but(["t5"], ["t5", "mt5"]))
 @pytest.mark.parametrize("name", METHODS)
 def test_logits_loss_and_gradients_equal_pefts(name: str, family: str, submodules: int) -> None:
     config, method, names = METHODS[name]
@@ -384,7 +385,7 @@ def mt0_large() -> nn.Module:
 MODELS: dict[str, Callable[[], nn.Module]] = {"t5-base": t5_base, "mt0-large": mt0_large}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", slow_but(["t5-base"], MODELS))
 def test_counts_are_those_of_the_closed_forms_and_of_peft(name: str) -> None:
     lm = EncoderDecoderLM(on_meta(MODELS[name]), tiny_tokenizer(), name=name)
     config = lm.model.config
