@@ -59,6 +59,7 @@ docs: setup  ## write the generated pages, tables and pictures into README.md an
 	@$(BIN)/python -m experiments.speed.picture
 	@$(BIN)/python -m experiments.sweeps.picture
 	@$(BIN)/python -m experiments.methods.page
+	@$(BIN)/python -m experiments.raft.table
 	@$(BIN)/python -m docs.options
 	@$(BIN)/python -m docs.fill
 
