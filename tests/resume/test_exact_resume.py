@@ -40,6 +40,8 @@ CASES = {
         *("prompt=cpt", "prompt.layout='[soft:40]{input}'", "prompt.method.text_radius=0.01"),
     ],
     "texts": ["data=airline_summaries", "split.num_validation=6"],
+    "an encoder-decoder, both inputs": ["prompt=prompt_tuning", "prompt.submodules=2"],
+    "an encoder-decoder's texts": ["prompt=prefix_tuning", "data=airline_summaries"],
     "the best of validation": [
         "callbacks=early_stopping",
         "callbacks.progress_bar=null",
@@ -52,7 +54,7 @@ CASES = {
         "optimizer.lr=3",
     ],
 }
-QUICK = ("an LSTM with dropout", "a suffix prompt")
+QUICK = ("an LSTM with dropout", "a suffix prompt", "an encoder-decoder, both inputs")
 JOINT = {
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2", "joint.seed=[0,1]"],
     "validated": ["joint.learning_rate=[0.1,0.01]", "split.num_validation=6"],
