@@ -25,7 +25,6 @@ LISTS = [
     # from the third on, such jobs are made from two of them
     ["seed=3", "prompt=p_tuning"],
     ["seed=4", "prompt=p_tuning"],
-    *(["data=tweet_topics", "prompt=multitask", f"seed={seed}"] for seed in (4, 5, 6)),
     *(["data.task.name='mine ${seed}'", f"seed={seed}"] for seed in (4, 5, 6)),
     ["seed=1", 'prompt.layout="[soft:3]{input}"'],
     ["prompt=prefix_tuning", "prompt.learning_rate=0.7"],
