@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from itertools import pairwise
+from typing import cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softcue.backbone.encoder_decoder_lm import EncoderDecoderLM
 from softcue.backbone.engine import make_backbone
@@ -189,3 +190,16 @@ def test_the_page_of_families_is_what_is_measured(family: str) -> None:
     assert found[3] == written[3]
     assert max(float(found[1]), float(written[1])) < 1e-6
     assert max(float(found[2]), float(written[2])) < 2e-5
+
+
+@pytest.mark.parametrize("family", slow_but(["t5"], ["t5", "mt5", "bart"]))
+def test_a_bfloat16_model_runs_as_its_own_forward_does_up_to_rounding(family: str) -> None:
+    lm = on_engine(family, dtype=torch.bfloat16)
+    assert (lm.spec.prefix_refusal is None) == (family in RELATIVE)
+    assert {parameter.dtype for parameter in lm.model.parameters()} == {torch.bfloat16}
+    bank = PromptBank(embeddings_TPD=vectors(2, 3, HIDDEN)).detach()
+    ours = score_classes(lm, bank, batch_of(LAYOUTS["around"], LABELS, prompts=PROMPTS)).log_likelihood_BC
+    wide = tiny_encoder_decoder(family, dtype=torch.bfloat16)
+    cast(nn.Module, wide).to(torch.float32)
+    exact = oracle(wide, bank, LAYOUTS["around"], LABELS, PROMPTS)
+    assert difference(ours, exact) < 0.03

@@ -63,8 +63,10 @@ class EncoderDecoderLM(Backbone):
         super().__init__(model, tokenizer)
         self._head = cast(nn.Module, model.get_output_embeddings())
         self._start = sites.start_token(model)
-        self._embed_row, self._embed_target = sites.embeddings(model, self._start)
-        self._sites, refusal = sites.find(model)
+        # In float32, so that what is compared differs by rounding alone.
+        with probes.in_dtype(model, torch.float32):
+            self._embed_row, self._embed_target = sites.embeddings(model, self._start)
+            self._sites, refusal = sites.find(model)
         self._layer_of = sites.numbered(self._sites)
         self._relative_of = sites.relative_of(self._sites)
         encoder = self._sites["encoder"].modules if self._sites else ()
@@ -87,9 +89,9 @@ class EncoderDecoderLM(Backbone):
             targets_apart=True,
             attentions=sites.layers_of(self._sites),
         )
-
         if self.device.type != "meta":  # a model without weights is only asked for its sizes
-            self._expect_own_results()
+            with probes.in_dtype(model, torch.float32):
+                self._expect_own_results()
 
     @property
     def takes_padded_rows(self) -> bool:
