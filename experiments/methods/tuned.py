@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ COMMON = (
 FOLDS = range(3)
 DRAWS = (0, 1)
 SEEDS = range(5)
+RATE = "prompt.learning_rate"
 ALONE = ("baseline/lora", "baseline/ia3")
 """Adapters, which cannot train jointly."""
 UNTUNED = (
@@ -57,8 +59,8 @@ class Tuning:
     def __init__(self, workers: Workers, settings: Overrides) -> None:
         self.workers, self.settings = workers, settings
         self.scores: dict[str, dict[Overrides, list[float]]] = defaultdict(lambda: defaultdict(list))
-        self.open: dict[str, int] = {}
-        self.trial_of: dict[str, tuple[str, Overrides]] = {}
+        self.open: dict[str, int] = defaultdict(int)
+        self.trials_of: dict[str, tuple[str, list[Overrides]]] = {}
         self.chosen: dict[str, Any] = {}
 
     def submit_refits(self) -> None:
@@ -70,32 +72,31 @@ class Tuning:
 
     def submit(self) -> None:
         """All trials, and the untuned baselines."""
-        common = (*COMMON, *self.settings)
+        chosen = json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
         for method, texts in spaces().items():
+            if method in chosen:
+                self.chosen[method] = chosen[method]
+                self._refit(method, tuple(chosen[method]["settings"]))
+                continue
             trials = [
                 as_overrides(point) for point in points(parse_space(texts), count=4, sampler="sobol", seed=0)
             ]
-            self.open[method] = len(trials) * len(FOLDS)
-            for trial in trials:
+            for passes in _passes(trials, jointly=method not in ALONE):
                 for fold in FOLDS:
-                    key = f"{method} {' '.join(trial)} fold {fold}"
-                    self.trial_of[key] = method, tuple(trial)
-                    own = ("split=few_shot_folds", "split.num_folds=3", f"split.fold={fold}")
-                    seeds = ("split.seed=0", "seed=100")
-                    self.workers.submit(key, (*common, f"prompt={method}", *trial, *own, *seeds))
+                    self._submit_fold(method, passes, fold)
         for method in UNTUNED:
             self._refit(method, ())
 
     def when_done(self, done: Done) -> None:
         """Note a fold's score; after the last, choose the method's best trial and train it again."""
-        if done.key not in self.trial_of:
+        if done.key not in self.trials_of:
             return
-        method, trial = self.trial_of[done.key]
+        method, trials = self.trials_of[done.key]
         for folder in done.folders:
             record = json.loads((Path(folder) / "record.json").read_text())
             score = (record.get("metrics") or {}).get("validation", {}).get("macro_f1")
             if score is not None:
-                self.scores[method][trial].append(score)
+                self.scores[method][_trial_of(record, trials)].append(score)
         self.open[method] -= 1
         if self.open[method] == 0:
             means = {
@@ -113,6 +114,23 @@ class Tuning:
                 CHOSEN.write_text(json.dumps(self.chosen, indent=1, sort_keys=True) + "\n")
                 self._refit(method, best)
 
+    def _submit_fold(self, method: str, trials: list[Overrides], fold: int) -> None:
+        """Trials that differ in the learning rate alone train jointly."""
+        key = f"{method} {'; '.join(' '.join(trial) for trial in trials)} fold {fold}"
+        self.trials_of[key] = method, trials
+        self.open[method] += 1
+        rates = ",".join(_rate(trial) for trial in trials)
+        rate = (f"joint.learning_rate=[{rates}]",) if len(trials) > 1 else (f"{RATE}={rates}",)
+        split = (
+            "split=few_shot_folds",
+            "split.num_folds=3",
+            f"split.fold={fold}",
+            "split.seed=0",
+            "seed=100",
+        )
+        own = (f"prompt={method}", *_knobs(trials[0]), *rate)
+        self.workers.submit(key, (*COMMON, *self.settings, *own, *split))
+
     def _refit(self, method: str, trial: Overrides) -> None:
         common = (*COMMON, *self.settings, f"prompt={method}", *trial, "split=few_shot")
         for draw in DRAWS:
@@ -123,6 +141,28 @@ class Tuning:
             else:
                 seeds = ",".join(map(str, SEEDS))
                 self.workers.submit(f"{method} draw {draw}", (*own, f"joint.seed=[{seeds}]"))
+
+
+def _rate(trial: Overrides) -> str:
+    return next(setting for setting in trial if setting.startswith(RATE)).removeprefix(f"{RATE}=")
+
+
+def _knobs(trial: Overrides) -> Overrides:
+    return tuple(setting for setting in trial if not setting.startswith(RATE))
+
+
+def _passes(trials: Sequence[Overrides], *, jointly: bool) -> list[list[Overrides]]:
+    if not jointly:
+        return [[trial] for trial in trials]
+    passes: dict[Overrides, list[Overrides]] = defaultdict(list)
+    for trial in trials:
+        passes[_knobs(trial)].append(trial)
+    return list(passes.values())
+
+
+def _trial_of(record: dict[str, Any], trials: list[Overrides]) -> Overrides:
+    rate = float(record["settings"]["prompt"]["learning_rate"])
+    return min(trials, key=lambda trial: abs(float(_rate(trial)) - rate))
 
 
 def main() -> None:
