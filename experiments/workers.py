@@ -57,19 +57,39 @@ class Workers:
             self._jobs.put((key, overrides))
 
     def run(self, when_done: Callable[[Done], None], *, until: float) -> None:
-        """Wait for all jobs, those included that `when_done` submits, or until a moment of `time.time()`."""
+        """Wait for all jobs, those included that `when_done` submits, or until a moment of `time.time()`.
+
+        Raises:
+            RuntimeError: A process ended by itself, which takes its job with it: an import that fails, or the
+                system's memory.
+        """
+        try:
+            self._run(when_done, until)
+        finally:
+            for process in self._processes:
+                process.kill()
+
+    def _run(self, when_done: Callable[[Done], None], until: float) -> None:
         while (self._pending or self._at_work) and time.time() < until:
             self._hand_out()
             try:
-                done = self._ended.get(timeout=max(0.1, until - time.time()))
+                done = self._ended.get(timeout=1)
             except queue.Empty:
-                break
+                self._check_alive()
+                continue
             self._at_work -= 1
             state = f"failed: {done.error}" if done.error else "done"
             print(f"{time.strftime('%X')} {done.seconds:6.1f} s {done.key} {state}", flush=True)
             when_done(done)
-        for process in self._processes:
-            process.kill()
+
+    def _check_alive(self) -> None:
+        ended = [process.exitcode for process in self._processes if not process.is_alive()]
+        if ended:
+            msg = (
+                f"{len(ended)} of {self._count} worker processes ended by themselves (exit codes {ended}); "
+                "what they printed above says why. Complete runs are kept: the same command continues."
+            )
+            raise RuntimeError(msg)
 
 
 def _work(jobs: Any, ended: Any) -> None:

@@ -78,12 +78,11 @@ class Tuning:
                 self.chosen[method] = chosen[method]
                 self._refit(method, tuple(chosen[method]["settings"]))
                 continue
-            trials = [
-                as_overrides(point) for point in points(parse_space(texts), count=4, sampler="sobol", seed=0)
-            ]
-            for passes in _passes(trials, jointly=method not in ALONE):
+            drawn = points(parse_space(texts), count=4, sampler="sobol", seed=0)
+            trials = [tuple(as_overrides(point)) for point in drawn]
+            for jointly in _passes(trials, jointly=method not in ALONE):
                 for fold in FOLDS:
-                    self._submit_fold(method, passes, fold)
+                    self._submit_fold(method, jointly, fold)
         for method in UNTUNED:
             self._refit(method, ())
 
