@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from softcue.errors import ConfigError
+from softcue.errors import ConfigError, LayerError
 
 Vote = Literal["majority", "mean_likelihood"]
 """How the prompts of an ensemble choose a row's class together."""
@@ -116,10 +116,7 @@ class BackboneSpec:
                 f"{name}=0, or choose another backbone."
             )
         if not 0 <= layer < max(1, self.num_layers):
-            raise ConfigError(
-                f"{name} is {layer}, and backbone {self.name} has {self.num_layers} layers: choose one from "
-                f"0 to {self.num_layers - 1}, or null for the middle."
-            )
+            raise LayerError(setting=name, layer=layer, backbone=self.name, num_layers=self.num_layers)
         return layer
 
     def from_layer(self, first_layer: int) -> BackboneSpec:

@@ -13,6 +13,16 @@ class ConfigError(SoftcueError):
     """Settings that contradict each other or are out of range."""
 
 
+class LayerError(ConfigError):
+    """A prompt is to enter at a layer that the model does not have."""
+
+    def __init__(self, *, setting: str, layer: int, backbone: str, num_layers: int) -> None:
+        super().__init__(
+            f"{setting} is {layer}, and backbone {backbone} has {num_layers} layers: choose one from 0 to "
+            f"{num_layers - 1}, or null for the middle."
+        )
+
+
 class TemplateError(SoftcueError):
     """A template or layout from which no rows can be made."""
 

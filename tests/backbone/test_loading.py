@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from gguf import GGUFReader
 from safetensors import SafetensorError
 
 from softcue.backbone import embedded
 from softcue.backbone.base import Backbone
 from softcue.backbone.embedded import dequantised, embedded_gguf
+from softcue.backbone.kind import num_layers
 from softcue.backbone.load import Dtype, from_hub, from_path, resolve_dtype
 from softcue.errors import BackboneError
 from softcue.hub import HubRepo
@@ -218,6 +220,11 @@ def test_a_cache_that_cannot_be_written_is_named_unless_the_model_is_in_it(tmp_p
 
 
 @pytest.mark.slow
+def test_the_embedded_model_has_as_many_layers_as_checks_believe() -> None:
+    field = GGUFReader(embedded_gguf()).fields["llama.block_count"]
+    assert num_layers({"name": "smollm2_135m"}) == field.contents()
+
+
 def test_a_truncated_copy_of_the_embedded_model_is_refused(tmp_path: Path) -> None:
     short = tmp_path / "short.gguf"
     short.write_bytes(embedded_gguf().read_bytes()[: 1 << 21])

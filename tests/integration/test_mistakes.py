@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from softcue.errors import SoftcueError
+from softcue.errors import LayerError, SoftcueError
+from softcue.plan import prepare
 from tests.running import train_one
 
 TABLE = [
@@ -48,6 +49,10 @@ MISTAKES = {
         ["backbone=local"],
         r"backbone\.path has no default; give it as backbone\.path=",
     ),
+    "a layer above the last": (
+        ["prompt=late", "prompt.method.first_layer=30"],
+        r"prompt\.method\.first_layer is 30, and backbone \S+ has \d+ layers: choose one from 0 to \d+, or",
+    ),
     "too many training rows": (
         ["split.num_train=99999"],
         r"split\.num_train is 99999; \d+ labelled rows are left",
@@ -69,6 +74,13 @@ def test_a_mistake_names_the_value_and_the_way_out(
     assert [path.name for path in tmp_path.rglob("*.tmp")] == []
     for record in tmp_path.rglob("record.json"):
         assert '"status": "failed"' in record.read_text()
+
+
+def test_a_layer_above_the_last_is_refused_before_the_embedded_model_is_loaded(
+    real_quickstart: Callable[..., DictConfig],
+) -> None:
+    with pytest.raises(LayerError, match="has 30 layers: choose one from 0 to 29"):
+        prepare(real_quickstart("prompt=late", "prompt.method.first_layer=30"))
 
 
 def test_a_run_folder_that_cannot_be_written_is_named_before_anything_is_trained(

@@ -1,4 +1,4 @@
-"""Whether a model has an encoder and a decoder, from its config.json alone: no weights, no torch."""
+"""What a model is, from its config.json alone: no weights, no torch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,38 @@ from typing import Any
 
 from softcue.hub import HubError, HubRepo
 
+EMBEDDED: Mapping[str, Any] = {"num_hidden_layers": 30}
+"""SmolLM2-135M, whose file has no config.json."""
+
 
 def is_encoder_decoder(backbone: Mapping[str, Any]) -> bool | None:
     """For the settings of a backbone; None if its config.json is not on this machine yet, or is damaged."""
+    config = _config(backbone)
+    return None if config is None else bool(config.get("is_encoder_decoder", False))
+
+
+def num_layers(backbone: Mapping[str, Any]) -> int | None:
+    """How many layers a decoder has; None where its config.json is not at hand, or names them otherwise."""
+    config = _config(backbone) or {}
+    counts = (config.get(name) for name in ("num_hidden_layers", "n_layer", "num_layers"))
+    return next((count for count in counts if isinstance(count, int)), None)
+
+
+def _config(backbone: Mapping[str, Any]) -> Mapping[str, Any] | None:
     try:
         if backbone.get("path") is not None:
             folder = Path(str(backbone["path"])).expanduser()
-            config = folder / "config.json" if folder.is_dir() else None  # a GGUF file holds a decoder
+            file = folder / "config.json" if folder.is_dir() else None
         elif backbone.get("repo") is not None:
             place = HubRepo(name=backbone["repo"], kind="model", revision=backbone["revision"])
-            config = place.cached("config.json")
-            if config is None:
+            file = place.cached("config.json")
+            if file is None:
                 return None
         else:
-            config = None  # what is embedded is a decoder
-        if config is None:
-            return False
-        return bool(json.loads(config.read_bytes()).get("is_encoder_decoder", False))
-    except (HubError, OSError, RuntimeError, ValueError, AttributeError):
+            return EMBEDDED
+        if file is None:
+            return {}  # a GGUF file holds a decoder
+        config = json.loads(file.read_bytes())
+    except (HubError, OSError, RuntimeError, ValueError):
         return None
+    return config if isinstance(config, dict) else None

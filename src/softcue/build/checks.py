@@ -9,14 +9,14 @@ from typing import Any, cast
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from softcue.backbone.kind import is_encoder_decoder
+from softcue.backbone.kind import is_encoder_decoder, num_layers
 from softcue.build.evaluation import build_decoding
 from softcue.build.instantiate import make
 from softcue.build.trainer import build_trainer
 from softcue.configs.combinations import expect_possible
 from softcue.data.run_data import RunData
 from softcue.data.template import Soft, Template
-from softcue.errors import ConfigError
+from softcue.errors import ConfigError, LayerError
 from softcue.runs.identity import DECLARATIONS
 
 TEXT_MONITORS = ("train/loss", "validation/loss", "validation/perplexity")
@@ -62,8 +62,9 @@ def _expect_model_fits(config: DictConfig) -> None:
             f"{' and '.join(f'prompt.{key}=null' for key in apart)}, or choose a model such as "
             "backbone=t5_base_lm_adapt."
         )
+    method, layer = prompt.method.get("_target_"), prompt.method.get("first_layer", 0)
     causal = {
-        "prompt.method": prompt.method.get("_target_") == "softcue.prompts.cpt.ContextPrompt",
+        "prompt.method": method == "softcue.prompts.cpt.ContextPrompt" or layer != 0,
         "backbone.engine": config.backbone.engine == "stream",
     }
     for key, is_given in causal.items():
@@ -73,6 +74,12 @@ def _expect_model_fits(config: DictConfig) -> None:
             raise ConfigError(
                 f"{key} is {what}, which is for decoders, and backbone {name} is an encoder-decoder. Use "
                 f"{other}, or another backbone."
+            )
+    if layer:
+        count = num_layers(config.backbone)
+        if count is not None and not 0 <= layer < count:
+            raise LayerError(
+                setting="prompt.method.first_layer", layer=layer, backbone=name, num_layers=count
             )
 
 
