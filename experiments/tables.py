@@ -13,10 +13,8 @@ overrides or lists of them; `always` are overrides of all its jobs, and parts of
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import re
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -27,6 +25,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from experiments.records import keep
 from experiments.workers import Done, Overrides, Workers
 
 HERE = Path(__file__).parent
@@ -187,13 +186,7 @@ def pack(table: Table, folder: Path, to: Path) -> int:
     found = 0
     for runs in sorted({job.runs for job in table.jobs}):
         for path in sorted((folder / table.name / runs).glob("*/record.json")):
-            if json.loads(path.read_text())["status"] != "complete":
-                continue
-            place = to / table.name / runs / path.parent.name
-            place.mkdir(parents=True, exist_ok=True)
-            for file in (path, *path.parent.glob("predictions_test*.parquet")):
-                shutil.copyfile(file, place / file.name)
-            found += 1
+            found += keep(path.parent, to / table.name / runs)
     return found
 
 

@@ -1,7 +1,9 @@
 """The tools of `experiments/` that its commands share."""
 
 import time
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from experiments.workers import Workers
@@ -18,3 +20,9 @@ def test_a_worker_that_ends_by_itself_ends_the_run() -> None:
         RuntimeError, match=r"1 of 1 worker processes ended by themselves \(exit codes \[-9\]\)"
     ):
         workers.run(lambda done: None, until=time.time() + 60)
+
+
+def test_no_text_of_others_is_committed_with_records() -> None:
+    files = list(Path(__file__).parents[1].glob("experiments/*/*/*/predictions*.parquet"))
+    assert files
+    assert [file for file in files if "text" in pq.read_schema(file).names] == []
