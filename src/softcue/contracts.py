@@ -328,7 +328,7 @@ class Batch:
 
     def select(self, rows: Sequence[int]) -> Batch:
         """Some of the rows, in the given order."""
-        index_R = torch.tensor(rows, device=self.prompt_B.device)
+        index_R = torch.tensor(rows, dtype=torch.long, device=self.prompt_B.device)
         return Batch(
             rows=tuple(self.rows[row] for row in rows),
             choices=tuple(self.choices[row] for row in rows),

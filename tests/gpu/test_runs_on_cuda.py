@@ -64,6 +64,15 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     assert resumed.prompt_path.read_bytes() == whole.prompt_path.read_bytes()
 
 
+def test_a_second_run_of_a_process_starts_as_the_first(compose: Compose) -> None:
+    """The model is on the GPU by then, and some methods start from what it computes."""
+    for seed in (0, 1):
+        folder = train_one(compose("trainer=gpu", "prompt=prefix_tuning_gated", f"seed={seed}"))
+        record = folder.record()
+        assert record is not None
+        assert record.status == "complete"
+
+
 def test_a_trained_prompt_predicts_on_the_gpu(compose: Compose) -> None:
     prompt = softcue.load(train_one(compose("trainer=gpu")).path)
     assert prompt.lm.device.type == "cuda"

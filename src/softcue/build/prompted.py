@@ -79,7 +79,8 @@ def build_prompt(
         attentions=config.prompt.attentions,
     )
     expect_place(config, template, prompt)
-    return prompt
+    # A model that an earlier run of this process left on a GPU makes start values there.
+    return prompt.cpu()
 
 
 def _training_rows(config: DictConfig, data: RunData, lm: Backbone) -> TrainingRows:
