@@ -70,6 +70,13 @@ def pair_cells(field: Field, first: Cell, second: Cell) -> Pair:
     )
 
 
+def design_of(field: Field, first: Cell, second: Cell) -> Design | None:
+    """What makes the difference of two cells vary, over runs and rows; None if nothing is known of it."""
+    at_first, at_second = field.places[first.key], field.places[second.key]
+    matched = _matched(field.runs, at_first, at_second)
+    return _unpaired(field, at_first, at_second)[1] if matched is None else _paired(field, *matched)[1]
+
+
 def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs with p-values adjusted by Holm for all of them that have one."""
     tested = [pair.p for pair in pairs if pair.p is not None]
