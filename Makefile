@@ -13,7 +13,7 @@ CLUSTER := .venv/.cluster
 # -qq hides pip's progress and warnings, not its errors
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help setup demo test test-all test-gpu test-cluster lint format types bench report docs site clean
+.PHONY: help setup demo test test-all test-gpu test-cluster lint format types bench report experiments docs site clean
 
 help:  ## list the chores
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,11 +55,10 @@ bench: setup  ## measure softcue against PEFT and its start-up (about 40 minutes
 report: setup  ## compare all runs under runs/, as tables and as the page runs/report.html
 	@$(BIN)/softcue-report page=runs/report.html
 
-docs: setup  ## write the generated pages, tables and pictures into README.md and docs/
-	@$(BIN)/python -m experiments.speed.picture
-	@$(BIN)/python -m experiments.sweeps.picture
-	@$(BIN)/python -m experiments.methods.page
-	@$(BIN)/python -m experiments.raft.table
+experiments: setup  ## write the experiments' tables and pictures again, from their records alone
+	@$(BIN)/python -m experiments
+
+docs: experiments  ## write the generated pages, tables and pictures into README.md and docs/
 	@$(BIN)/python -m docs.options
 	@$(BIN)/python -m docs.fill
 

@@ -1,5 +1,7 @@
 """The tools of `experiments/` that its commands share."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,3 +28,13 @@ def test_no_text_of_others_is_committed_with_records() -> None:
     files = list(Path(__file__).parents[1].glob("experiments/*/*/*/predictions*.parquet"))
     assert files
     assert [file for file in files if "text" in pq.read_schema(file).names] == []
+
+
+@pytest.mark.slow
+def test_tables_and_pictures_are_what_the_records_give() -> None:
+    root = Path(__file__).parents[1]
+    kinds = ("md", "svg", "csv", "gz")
+    files = [path for kind in kinds for path in root.glob(f"experiments/**/*.{kind}")]
+    before = {path: path.read_bytes() for path in files}
+    subprocess.run([sys.executable, "-m", "experiments"], check=True, cwd=root, stdout=subprocess.DEVNULL)
+    assert [path for path in files if path.read_bytes() != before[path]] == []
