@@ -14,8 +14,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.queues import Queue
+from threading import Thread
 from typing import Any
 
 Overrides = tuple[str, ...]
@@ -92,7 +93,16 @@ class Workers:
             raise RuntimeError(msg)
 
 
+def _end_with_parent() -> None:
+    """Nobody waits for the job of a process whose parent was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
 def _work(jobs: Any, ended: Any) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import logging
 

@@ -24,6 +24,19 @@ def test_a_worker_that_ends_by_itself_ends_the_run() -> None:
         workers.run(lambda done: None, until=time.time() + 60)
 
 
+def test_workers_end_with_the_process_that_started_them() -> None:
+    code = "import os; from experiments.workers import Workers; w = Workers(1); "
+    code += "print(w._processes[0].pid, flush=True); os.kill(os.getpid(), 9)"
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    worker, until = Path("/proc") / ended.stdout.strip(), time.time() + 60
+    while worker.exists() and time.time() < until:
+        time.sleep(0.1)
+    assert not worker.exists()
+
+
 def test_no_text_of_others_is_committed_with_records() -> None:
     files = list(Path(__file__).parents[1].glob("experiments/*/*/*/predictions*.parquet"))
     assert files
