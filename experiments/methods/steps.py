@@ -1,6 +1,7 @@
 """Processor seconds of every method's training step, at its defaults, on the same rows of embedded tweets.
 
-`python -m experiments.methods.steps` writes steps.json. Each method's steps alternate with prompt tuning's,
+`python -m experiments.methods.steps` writes steps.json; `--only NAMES` measures some, and keeps the others as
+they are. Each method's steps alternate with prompt tuning's,
 so that what else the machine does falls on both; the ratio of their medians counts. Processor time, of one
 thread, does not count the time that other work takes. A step of a search without gradients is one generation.
 """
@@ -11,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -59,7 +61,8 @@ class Step:
         """Where the virtual tokens stand, and how many numbers are trained and shipped."""
         in_front = self.layout.startswith("[soft") and self.layout.count("[soft") == 1
         place = "in front" if in_front else "behind" if self.layout.startswith("{input}") else "around"
-        first_layer = self.prompt().first_layer
+        bank = self.prompt.eval()()
+        first_layer = bank.first_layer
         every = f"layers {first_layer} and up" if first_layer else "every layer"
         where = (
             f", in {every}" if self.prompt.in_layers else f", from layer {first_layer}" * (first_layer > 0)
@@ -67,11 +70,12 @@ class Step:
         return {
             "place": place + where,
             "trainable": sum(parameter.numel() for parameter in self.prompt.parameters()),
-            "shipped": sum(tensor.numel() for tensor in self.prompt().tensors().values()),
+            "shipped": sum(tensor.numel() for tensor in bank.tensors().values()),
         }
 
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
+        self.prompt.train()
         bank = self.prompt()
         loss = LanguageModelLoss()(self.lm, bank, self.batch, self.scoring)
         own = self.prompt.own_labels
@@ -85,14 +89,13 @@ class Step:
         LanguageModelLoss().losses(self.lm, banks, [self.batch] * population, self.scoring)
 
 
-def steps(source: Path) -> dict[str, Step]:
-    """A step of every method, with a prompt in `source` for those that begin from one."""
+def steps(source: Path, only: Sequence[str]) -> dict[str, Step]:
+    """A step of each method, with a prompt in `source` for those that begin from one."""
     quickstart = ("experiment=quickstart", f"paths.runs={source / 'runs'}")
     first = Step(train_config(*quickstart, "prompt=prompt_tuning"))
     save(first.prompt, first.lm, source)
-    given = {"xprompt": [f"prompt.source={source}"]}
-    names = [name for name in options("prompt") if name not in NOT_MEASURED]
-    return {name: Step(train_config(*quickstart, f"prompt={name}", *given.get(name, []))) for name in names}
+    given = {"xprompt": [f"prompt.source={source}"], "attempt": [f"prompt.sources=[{source},{source}]"]}
+    return {name: Step(train_config(*quickstart, f"prompt={name}", *given.get(name, []))) for name in only}
 
 
 def save(prompt: SoftPrompt, lm: Backbone, folder: Path) -> None:
@@ -115,21 +118,33 @@ def alternating(unit: Work, work: Work, *, rounds: int) -> tuple[float, float]:
 def main() -> None:
     """Measure, and write the file."""
     torch.set_num_threads(1)
-    parser = argparse.ArgumentParser()
+    every = [name for name in options("prompt") if name not in NOT_MEASURED]
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", nargs="+", default=every, choices=every)
+    arguments = parser.parse_args()
+    rounds, only = arguments.rounds, arguments.only
     with tempfile.TemporaryDirectory() as folder:
-        of_methods = steps(Path(folder))
-    unit, units, results = of_methods["prompt_tuning"], list[float](), list[dict[str, Any]]()
-    for name, step in of_methods.items():
+        of_methods = steps(Path(folder), list(dict.fromkeys(["prompt_tuning", *only])))
+    unit, units, results = of_methods["prompt_tuning"], list[float](), dict[str, dict[str, Any]]()
+    for name in only:
+        step = of_methods[name]
         of_unit, of_method = alternating(unit.work, step.work, rounds=rounds)
         units.append(of_unit)
         times = 1.0 if step is unit else of_method / of_unit
-        results.append({"method": name, **step.about(), "times": times})
+        results[name] = {"method": name, **step.about(), "times": times}
     hardware = this_hardware()
     where = f"one thread of {hardware.cpu}, the median of {rounds} steps"
-    content = {"where": where, "prompt_tuning_s": median(units), "steps": results}
+    content = {"where": where, "prompt_tuning_s": median(units), "steps": list(results.values())}
+    if only != every:
+        content = _added(json.loads((HERE / "steps.json").read_text()), results, every)
     write_atomic(HERE / "steps.json", json.dumps(content, indent=1) + "\n")
+
+
+def _added(earlier: dict[str, Any], new: Mapping[str, Any], every: Sequence[str]) -> dict[str, Any]:
+    """Earlier measurements, with some methods' new ones."""
+    steps = {step["method"]: step for step in earlier["steps"]} | dict(new)
+    return {**earlier, "steps": [steps[name] for name in every if name in steps]}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from softcue.errors import ConfigError, LayerError
+from softcue.mixing import Mixer
 
 Vote = Literal["majority", "mean_likelihood"]
 """How the prompts of an ensemble choose a row's class together."""
@@ -165,6 +166,8 @@ class PromptBank:
     """If given, all T prompts score every row, and their results are combined this way."""
     attentions: tuple[str, ...] | None = None
     """The kinds of attention whose layers the keys and values are for, in the model's order; None: all."""
+    mixer: Mixer | None = None
+    """If given, each row has a prompt of its own, a weighted sum of the T prompts of embeddings."""
 
     def __post_init__(self) -> None:
         assert (self.keys_TLHPK is None) == (self.values_TLHPK is None)
@@ -173,8 +176,8 @@ class PromptBank:
 
     @property
     def num_prompts(self) -> int:
-        """T; the empty prompt counts as one."""
-        return len(next(iter(self.tensors().values()), [None]))
+        """How many prompts rows choose from: T, and 1 if there are none or each row mixes all of them."""
+        return 1 if self.mixer else len(next(iter(self.tensors().values()), [None]))
 
     @property
     def num_virtual_tokens(self) -> tuple[int, ...]:
@@ -191,6 +194,12 @@ class PromptBank:
     @classmethod
     def concat(cls, banks: Sequence[PromptBank], *, vote: Vote | None = None) -> PromptBank:
         """Join banks of one form; their prompts may differ in length."""
+        if any(bank.mixer for bank in banks):
+            raise ConfigError(
+                "a prompt that looks at the row is a mixture of its own prompts, and cannot be joined with "
+                "others in an ensemble or as teachers: give runs of another method, such as "
+                "prompt=prompt_tuning."
+            )
         lengths = [length for bank in banks for length in bank.num_virtual_tokens]
         uneven = len(set(lengths)) > 1
         return cls(
@@ -205,7 +214,10 @@ class PromptBank:
         )
 
     def member(self, prompt: int) -> PromptBank:
-        """One of the prompts as a bank of its own."""
+        """One of the prompts as a bank of its own; those that rows mix are one."""
+        if self.mixer is not None:
+            assert prompt == 0
+            return self
         length, own = self.num_virtual_tokens[prompt], slice(prompt, prompt + 1)
         return PromptBank(
             embeddings_TPD=None if self.embeddings_TPD is None else self.embeddings_TPD[own, :length],
@@ -226,8 +238,19 @@ class PromptBank:
             "values_TLHPK": self.values_TLHPK,
             "decoder_embeddings_TPD": self.decoder_embeddings_TPD,
             "lengths_T": self.lengths_T,
+            **({} if self.mixer is None else self.mixer.named()),
         }
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
+
+    def mixed(self, words: Sequence[Tensor], row_B: Tensor) -> PromptBank:
+        """A bank of B prompts, those of rows with these word embeddings [N, D] and numbers."""
+        assert self.mixer is not None
+        assert self.embeddings_TPD is not None
+        features_BD = self.mixer.features(words).to(self.embeddings_TPD)
+        weights_BT = self.mixer.weights(features_BD, self.embeddings_TPD, row_B)
+        return replace(self, mixer=None)._map(
+            lambda tensor_TPD: torch.einsum("bt,tpd->bpd", weights_BT, tensor_TPD)
+        )
 
     def to(self, device: torch.device) -> PromptBank:
         """The same prompts on another device."""
@@ -243,8 +266,9 @@ class PromptBank:
         return width if self.keys_TLHPK is None else self.keys_TLHPK.shape[3]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> PromptBank:
-        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items()}
-        return replace(self, **changed)
+        own = replace(self, mixer=None).tensors()
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in own.items()}
+        return replace(self, mixer=self.mixer and self.mixer.map(change), **changed)
 
 
 def _shared_layer(banks: Sequence[PromptBank]) -> int:

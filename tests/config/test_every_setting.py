@@ -62,6 +62,7 @@ BY_REFERENCE = {
     "prompt.path",
     "prompt.runs",
     "prompt.source",
+    "prompt.sources",
     "prompt.vote",
 }
 BY_CONTENT = {
@@ -79,6 +80,7 @@ BY_CONTENT = {
     "prompt.method.path",
     "prompt.method.runs",
     "prompt.method.source",
+    "prompt.method.sources",
 }
 PROCESSES = {"trainer.devices", "trainer.num_nodes"}
 

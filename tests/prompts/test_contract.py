@@ -51,6 +51,7 @@ def finished(lm: StreamLM, tmp_path_factory: pytest.TempPathFactory) -> None:
     (folder / "prompt.safetensors").write_bytes(prompt)
     GIVEN["saved"] = [f"prompt.path={folder}"]
     GIVEN["ensemble"] = [f"prompt.runs=[{folder},{folder}]"]
+    GIVEN["attempt"] = [f"prompt.sources=[{folder},{folder}]"]
     GIVEN["xprompt"] = [f"prompt.source={folder}"]
     GIVEN["multitask_target"] = [f"prompt.source={folder}", "prompt.method.rank=2"]
 
@@ -119,12 +120,13 @@ RANDOM = {
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_saved_prompt_is_read_back_to_the_bit(lm: StreamLM, method: str, tmp_path: Path) -> None:
-    bank = make(lm, method)().detach()
+    bank = make(lm, method).eval()().detach()
     (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": "tiny"}))
     back, metadata = load_bank(tmp_path / "prompt.safetensors")
     vote = {"vote": bank.vote} if bank.vote else {}
     layer = {"first_layer": str(bank.first_layer)} if bank.first_layer else {}
-    assert metadata == {"backbone": "tiny", **vote, **layer}
+    mixer = {"mixer": bank.mixer.kind} if bank.mixer else {}
+    assert metadata == {"backbone": "tiny", **vote, **layer, **mixer}
     assert (back.vote, back.first_layer) == (bank.vote, bank.first_layer)
     assert back.tensors().keys() == bank.tensors().keys()
     assert all(torch.equal(back.tensors()[name], tensor) for name, tensor in bank.tensors().items())

@@ -53,7 +53,8 @@ CAUSAL_ONLY = {"cpt": "reads labels in a row", "late": LATE, "prefix_tuning_late
 TRAINED = [
     method
     for method in options("prompt")
-    if method not in ("saved", "ensemble", "hard_prompt", "xprompt", "multitask_target", *CAUSAL_ONLY)
+    if method
+    not in ("saved", "ensemble", "hard_prompt", "xprompt", "attempt", "multitask_target", *CAUSAL_ONLY)
 ]
 
 
@@ -87,7 +88,8 @@ def test_every_parameter_of_every_method_has_a_gradient(
         batch = batch_of([[*virtual, *text] for text in TEXTS], CHOICES, targets=TARGETS)
         score_targets(lm, bank, batch).log_likelihood_BC.sum().backward()
         assert [name for name, p in prompt.named_parameters() if p.grad is None or not p.grad.any()] == []
-        (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank.detach(), {"backbone": "tiny"}))
+        bank = prompt.eval()().detach()
+        (tmp_path / "prompt.safetensors").write_bytes(bank_to_bytes(bank, {"backbone": "tiny"}))
         back, _ = load_bank(tmp_path / "prompt.safetensors")
         assert back.attentions == bank.attentions
         assert back.tensors().keys() == bank.tensors().keys()
@@ -112,6 +114,7 @@ def test_finished_prompts_are_taken_up_on_encoder_decoders(
         "saved": [f"prompt.path={tmp_path}"],
         "ensemble": [f"prompt.runs=[{tmp_path},{tmp_path}]"],
         "xprompt": [f"prompt.source={tmp_path}"],
+        "attempt": [f"prompt.sources=[{tmp_path}]"],
         "multitask_target": [f"prompt.source={tmp_path}", "prompt.method.rank=2"],
         "hard_prompt": [],
     }

@@ -21,6 +21,7 @@ SOURCES = {
     ],
     "prompt.runs": ["prompt=ensemble"],
     "prompt.source": ["prompt=multitask_target"],
+    "prompt.sources": ["prompt=attempt"],
 }
 
 
@@ -37,7 +38,8 @@ def prompt_in(folder: Path, content: bytes) -> Path:
 
 
 def name_of_run(setting: str, source: Path) -> str:
-    value = f"[{source}]" if setting in ("prompt.runs", "prompt.initialiser.library") else str(source)
+    takes_one = setting in ("prompt.initialiser.path", "prompt.initialiser.query", "prompt.source")
+    value = str(source) if takes_one else f"[{source}]"
     overrides = ["experiment=quickstart", *SOURCES[setting], f"{setting}={value}", f"paths.cache={CACHE}"]
     (run,) = prepare(train_config(*overrides))
     return run.folder.path.name

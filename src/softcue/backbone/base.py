@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -97,6 +97,25 @@ class Backbone(ABC):
         copies = batch.repeat_for_members(bank.num_prompts)
         members = self.continuation(bank, copies, max_new_tokens=max_new_tokens)
         return EnsembleContinuation(members, count=bank.num_prompts)
+
+    def for_rows(self, bank: PromptBank, batch: Batch) -> tuple[PromptBank, Batch]:
+        """Where rows mix a bank's prompts, a prompt for each row; else both as they are."""
+        if bank.mixer is None:
+            return bank, batch
+        own = self.prompts_of(bank, batch.rows, batch.row_B)
+        return own, replace(batch, prompt_B=torch.arange(len(batch), device=batch.prompt_B.device))
+
+    def prompts_of(
+        self, bank: PromptBank, rows: Sequence[Sequence[int]], row_B: Tensor | None = None
+    ) -> PromptBank:
+        """The prompts that rows of ids make of a bank, one each; the bank itself if it has no mixer."""
+        if bank.mixer is None:
+            return bank
+        words = [[token for token in row if token >= 0] for row in rows]
+        flat_N = torch.tensor([token for row in words for token in row], dtype=torch.long)
+        flat_ND = self.spec.embed(flat_N).float()
+        number_B = torch.arange(len(rows), device=flat_ND.device) if row_B is None else row_B
+        return bank.mixed(flat_ND.split([len(row) for row in words]), number_B)
 
     def expect_room(self, decoding: Decoding, *, longest: int, num_rows: int) -> None:
         """Refuse texts that the model could not finish after rows of up to `longest` tokens.

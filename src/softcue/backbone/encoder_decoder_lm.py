@@ -98,6 +98,7 @@ class EncoderDecoderLM(Backbone):
         return False
 
     def states(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetStates:
+        bank, batch = self.for_rows(bank, batch)
         tries = [trie_of(row_choices) for row_choices in choices]
         runs = DecoderRuns.of(tries)
         encoded = self._encode(bank, batch)
@@ -120,6 +121,7 @@ class EncoderDecoderLM(Backbone):
         return (logits_MV if bias is None else logits_MV + bias).float()
 
     def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        bank, batch = self.for_rows(bank, batch)
         return _Decoding(self, bank, self._encode(bank, batch))
 
     def length_of(self, longest: int, new: int) -> int:

@@ -114,6 +114,7 @@ class PlainLM(Backbone):
         return TargetStates(hidden_MD=outputs.hidden_MD, tries=outputs.tries)
 
     def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        bank, batch = self.for_rows(bank, batch)
         prompts, prefix_lengths = row_prompts(batch, bank), bank.prefix_lengths
         check_prefixes(batch.rows, [prefix_lengths[prompt] for prompt in prompts])
         runs = list_runs(prompts, [trie_of(NO_CHOICE)] * len(batch))
@@ -181,6 +182,7 @@ class PlainLM(Backbone):
     def _run(
         self, bank: PromptBank, batch: Batch, choices: Sequence[Choices], *, keep_states: bool = False
     ) -> _Outputs:
+        bank, batch = self.for_rows(bank, batch)
         prompts, prefix_lengths = row_prompts(batch, bank), bank.prefix_lengths
         check_prefixes(batch.rows, [prefix_lengths[prompt] for prompt in prompts])
         tries = [trie_of(row_choices) for row_choices in choices]

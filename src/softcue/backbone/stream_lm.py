@@ -96,6 +96,7 @@ class StreamLM(Backbone):
         return self
 
     def states(self, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetStates:
+        bank, batch = self.for_rows(bank, batch)
         rows = plan_rows(batch, bank, choices)
         stream = lay_out(rows, self._settings(bank))
         embeddings_ND = self._embed(stream, bank, rows)
@@ -103,6 +104,7 @@ class StreamLM(Backbone):
         return TargetStates(hidden_MD=hidden_MD, tries=[row.trie for row in rows])
 
     def continuation(self, bank: PromptBank, batch: Batch, *, max_new_tokens: int) -> Continuation:
+        bank, batch = self.for_rows(bank, batch)
         if bank.first_layer:
             return RepeatedContinuation(batch, partial(self._next_logits, bank))
         rows = plan_rows(batch, bank, [NO_CHOICE] * len(batch))

@@ -83,6 +83,8 @@ RANGES: Mapping[str, Range] = {
     "prompt.method.dropout": BELOW_1,
     "prompt.method.rank": COUNT,
     "prompt.method.num_frozen": COUNT_FROM_0,
+    "prompt.method.num_prompts": Range(low=2, whole=True),
+    "prompt.method.noise": NOT_NEGATIVE,
     "prompt.method.num_words": COUNT_FROM_0,
     "prompt.method.top": COUNT,
     "prompt.method.gain": NOT_NEGATIVE,

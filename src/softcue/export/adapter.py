@@ -97,7 +97,7 @@ def expect_leading(prompt: TrainedPrompt) -> None:
     """Refuse a prompt that is not in front of the row alone, where PEFT puts it."""
     what, segments = f"{prompt.folder} ({prompt.record.method})", prompt.template.segments
     leading = next((at for at, part in enumerate(segments) if not isinstance(part, Soft)), len(segments))
-    expect_enters_first(prompt, "PEFT")
+    expect_plain(prompt, "PEFT")
     if prompt.template.num_virtual_tokens == 0:
         raise ConfigError(f"{what} has no virtual tokens, only words; there is nothing that PEFT could load.")
     if any(isinstance(part, Soft) for part in segments[leading:]):
@@ -117,8 +117,13 @@ def expect_leading(prompt: TrainedPrompt) -> None:
         )
 
 
-def expect_enters_first(prompt: TrainedPrompt, whose: str) -> None:
-    """Refuse a prompt that enters above the first layer, where neither PEFT nor vLLM has a place for it."""
+def expect_plain(prompt: TrainedPrompt, whose: str) -> None:
+    """Refuse what PEFT and vLLM have no place for: entering above the first layer, looking at the row."""
+    if prompt.bank.mixer is not None:
+        raise ConfigError(
+            f"{prompt.folder} ({prompt.record.method}) has a prompt for each row, and {whose} takes one for "
+            "all rows; share its folder, which softcue.load reads."
+        )
     if prompt.bank.first_layer:
         raise ConfigError(
             f"{prompt.folder} ({prompt.record.method}) enters at layer {prompt.bank.first_layer}, and "

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from softcue.data.template import Column, Soft, Template
 from softcue.errors import ConfigError
-from softcue.export.adapter import EMBEDS, card_and_prompt, expect_enters_first
+from softcue.export.adapter import EMBEDS, card_and_prompt, expect_plain
 from softcue.trained import TrainedPrompt
 
 NAME = "virtual_tokens"
@@ -30,7 +30,7 @@ def vllm_files(prompts: Mapping[str, TrainedPrompt], *, name: str) -> dict[str, 
     if len(prompts) > 1:
         raise ConfigError(f"vLLM takes one prompt, and this run has {list(prompts)}; choose one with task=.")
     ((task, prompt),) = prompts.items()
-    expect_enters_first(prompt, "vLLM")
+    expect_plain(prompt, "vLLM")
     vectors_TPD = prompt.bank.embeddings_TPD
     if vectors_TPD is not None and prompt.encoder_decoder:
         raise ConfigError(

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from safetensors.torch import save
 from torch import Tensor
@@ -16,6 +16,7 @@ from softcue.contracts import PromptBank, Vote
 from softcue.errors import RunError
 from softcue.formats.source import PromptShape, PromptSource, embedding_sizes, key_value_sizes
 from softcue.formats.tensor_file import expect_readable, read_header, read_tensors
+from softcue.mixing import KINDS, PREFIX, Mixer, wrong_shapes
 
 PROMPT = "prompt.safetensors"
 
@@ -26,6 +27,9 @@ KIND, ENCODER_DECODER = "kind", "encoder-decoder"
 """The metadata of a prompt for a model of an encoder and a decoder."""
 FIRST_LAYER = "first_layer"
 """The metadata that names the layer which a prompt enters, if it is above the first."""
+
+MIXER = "mixer"
+"""The metadata that names how rows mix the prompts."""
 
 MAX_DIGITS = 6
 
@@ -50,6 +54,7 @@ def bank_to_bytes(
         "vote": bank.vote,
         ATTENTIONS: bank.attentions and " ".join(bank.attentions),
         FIRST_LAYER: str(bank.first_layer or ""),
+        MIXER: bank.mixer and bank.mixer.kind,
     }
     content = save(tensors, metadata={**metadata, **{name: value for name, value in own.items() if value}})
     # safetensors orders the metadata differently every time; the same prompt is the same bytes here.
@@ -87,6 +92,7 @@ class PromptFile(PromptSource):
             first_layer=self.shape.first_layer,
             vote=self.vote,
             attentions=self.shape.attentions,
+            mixer=self.shape.mixer and Mixer.of(self.shape.mixer, tensors),
         )
 
     def _check_lengths(self, lengths: list[int]) -> None:
@@ -112,13 +118,19 @@ def open_prompt(path: Path) -> PromptFile:
         expected = "I64" if name == LENGTHS else "F32"
         if dtype != expected:
             raise RunError(f"{path}: {name} is stored as {dtype}, not {expected}; train or copy it again.")
+    _check_mixer({name: header.shapes[name] for name in own}, header.metadata.get(MIXER), path)
     vote = header.metadata.get("vote")
     if vote not in (None, *get_args(Vote)):
         raise RunError(f"{path} has vote {vote!r:.40}; it is {' or '.join(get_args(Vote))}.")
     return PromptFile(
         path=path,
         shape=replace(
-            _shape({name: header.shapes[name] for name in own}, path, header.metadata.get(ATTENTIONS)),
+            _shape(
+                {name: header.shapes[name] for name in own if not name.startswith(PREFIX)},
+                path,
+                header.metadata.get(ATTENTIONS),
+            ),
+            **_as_one(header.metadata.get(MIXER)),
             first_layer=_first_layer(header.metadata, path),
         ),
         made_for=header.metadata.get("backbone"),
@@ -147,8 +159,27 @@ def load_extra_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(FACTOR): tensor for name, tensor in tensors.items()}
 
 
+def _as_one(mixer: str | None) -> dict[str, Any]:
+    return {} if mixer is None else {"mixer": mixer, "num_prompts": 1}
+
+
+def _check_mixer(shapes: Mapping[str, tuple[int, ...]], kind: str | None, path: Path) -> None:
+    own = {name.removeprefix(PREFIX): shape for name, shape in shapes.items() if name.startswith(PREFIX)}
+    prompts, _, width = (*shapes.get(EMBEDDINGS, ()), 0, 0, 0)[:3]
+    if kind is None:
+        wrong = f"{sorted(own)}, and no {MIXER} in its metadata" if own else None
+    elif kind not in KINDS:
+        wrong = f"{MIXER} {kind!r:.40}; it is one of {', '.join(KINDS)}"
+    elif {EMBEDDINGS, LENGTHS} & shapes.keys() != {EMBEDDINGS}:
+        wrong = f"{MIXER} {kind} and no {EMBEDDINGS} of one length"
+    else:
+        wrong = wrong_shapes(kind, own, prompts=prompts, width=width)
+    if wrong:
+        raise RunError(f"{path} has {wrong}. Train or copy it again.")
+
+
 def _check_names(own: frozenset[str], path: Path) -> None:
-    present = own - {LENGTHS}
+    present = {name for name in own - {LENGTHS} if not name.startswith(PREFIX)}
     closest = min(FORMS, key=lambda form: len(form ^ present))
     missing, excess = sorted(closest - present), sorted(present - closest)
     if missing or excess:

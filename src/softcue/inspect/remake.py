@@ -24,9 +24,11 @@ from softcue.data.sources import AirlineComplaints, AirlineSummaries, Raft, Tabl
 from softcue.data.splits import AllLabelled, FewShot, FewShotFolds, KFold, Splitter
 from softcue.errors import RunError
 from softcue.formats.plain import Node
+from softcue.prompts.attempt import AttentionPrompt
 from softcue.prompts.cartridge import Cartridge
 from softcue.prompts.cpt import ContextPrompt
 from softcue.prompts.gated_prefix import GatedPrefix
+from softcue.prompts.idpg import BottleneckPrompt
 from softcue.prompts.initialisers import (
     ClassLabels,
     Initialiser,
@@ -48,15 +50,18 @@ from softcue.prompts.random_subspace import RandomSubspace
 from softcue.prompts.recycled_initialiser import Recycled
 from softcue.prompts.residual import ResidualPrompt
 from softcue.prompts.saved_initialiser import Saved
+from softcue.prompts.smop import RoutedPrompt
 from softcue.prompts.superposition import SuperposedPrompt
 from softcue.prompts.xprompt import XPrompt
 from softcue.runs.store import RECORD
 from softcue.trained import TrainedPrompt
 
 METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
+    "softcue.prompts.attempt.AttentionPrompt": AttentionPrompt,
     "softcue.prompts.cartridge.Cartridge": Cartridge,
     "softcue.prompts.cpt.ContextPrompt": ContextPrompt,
     "softcue.prompts.gated_prefix.GatedPrefix": GatedPrefix,
+    "softcue.prompts.idpg.BottleneckPrompt": BottleneckPrompt,
     "softcue.prompts.late.LatePrompt": LatePrompt,
     "softcue.prompts.late_prefix.LatePrefix": LatePrefix,
     "softcue.prompts.low_rank.LowRankPrompt": LowRankPrompt,
@@ -69,6 +74,7 @@ METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.prompt_tuning.PromptTuning": PromptTuning,
     "softcue.prompts.random_subspace.RandomSubspace": RandomSubspace,
     "softcue.prompts.residual.ResidualPrompt": ResidualPrompt,
+    "softcue.prompts.smop.RoutedPrompt": RoutedPrompt,
     "softcue.prompts.superposition.SuperposedPrompt": SuperposedPrompt,
     "softcue.prompts.xprompt.XPrompt": XPrompt,
 }

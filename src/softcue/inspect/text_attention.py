@@ -27,8 +27,9 @@ class TextView:
 
 
 def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) -> TextView:
-    """Run rows of ids, which include virtual tokens, with a bank of one prompt."""
-    views = [_watch_row(lm, bank.to(lm.device), ids) for ids in rows]
+    """Run rows of ids, which include virtual tokens, with a bank of one prompt, or of one for each row."""
+    bank = bank.to(lm.device)
+    views = [_watch_row(lm, lm.prompts_of(bank, [ids]), ids) for ids in rows]
     num_readers_P = torch.stack([num_readers_P for num_readers_P, _ in views]).sum(0)
     return TextView(
         attention_LP=torch.stack([view.attention_LP for _, view in views]).sum(0) / num_readers_P,

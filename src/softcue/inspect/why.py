@@ -43,9 +43,14 @@ def why(trained: TrainedPrompt, *, prompt: int, num_rows: int) -> list[Symptom]:
     in_row = trained.lm.in_row(bank)
     rows, _ = training_rows_of(trained)
     rows = rows.select(range(min(num_rows, len(rows))))
-    view = watch_text(trained.lm, in_row, [trained.encoder.encode_row(row).ids for row in rows.rows()])
+    ids = [trained.encoder.encode_row(row).ids for row in rows.rows()]
+    view, own = watch_text(trained.lm, in_row, ids), trained.lm.prompts_of(in_row, ids)
     labels = [] if trained.writes_texts else [_labels(trained)]
-    measured = [_norms(trained, in_row, view), _gradients(trained, bank, rows), attention(view)]
+    measured = [
+        _norms(trained, own, view),
+        _gradients(trained, bank, rows),
+        attention(view),
+    ]
     edge = rate_at_edge(trained.folder, trained.record)
     found = [*of_files(trained.folder, trained.record), edge, *labels, *measured]
     return [symptom for symptom in found if symptom is not None]
@@ -60,7 +65,8 @@ def _norms(trained: TrainedPrompt, bank: PromptBank, view: TextView) -> Symptom 
     if bank.embeddings_TPD is not None and bank.first_layer:
         return None
     if bank.embeddings_TPD is not None:
-        own, usual, what = bank.embeddings_TPD[0].norm(dim=1), norms(trained.lm.spec.embedding_VD), "words'"
+        own = bank.embeddings_TPD.flatten(0, 1).norm(dim=1)
+        usual, what = norms(trained.lm.spec.embedding_VD), "words'"
     else:
         assert bank.keys_TLHPK is not None, "a prompt has one of the two"
         # Layers differ, so each is measured in medians of its own text.

@@ -18,7 +18,7 @@ from softcue.errors import ConfigError
 from softcue.formats.peft import flattened
 from softcue.formats.prompt_file import PromptFile
 from softcue.formats.source import PromptSource
-from softcue.prompts.saved_prompt import open_source
+from softcue.prompts.saved_prompt import expect_same_in_all_rows, open_source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,10 @@ class Entry:
 
     @property
     def bank(self) -> PromptBank:
-        """The prompt alone; raises RunError for a damaged file."""
-        return self.source.bank().member(self.member)
+        """The prompt alone; raises RunError for a damaged file, ConfigError for one that looks at the row."""
+        bank = self.source.bank().member(self.member)
+        expect_same_in_all_rows(bank, self.path)
+        return bank
 
     @property
     def task(self) -> str | None:

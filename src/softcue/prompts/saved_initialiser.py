@@ -11,7 +11,7 @@ from softcue.contracts import BackboneSpec, PromptBank
 from softcue.errors import ConfigError
 from softcue.formats.peft import flattened
 from softcue.prompts.initialisers import Initialiser
-from softcue.prompts.saved_prompt import expect_enters_first, read_prompt
+from softcue.prompts.saved_prompt import expect_start, read_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def start_vectors(bank: PromptBank, *, num_tokens: int, width: int, where: str) 
         ConfigError: the prompt has another form or another number of virtual tokens, or it enters above the
             first layer; `where` names it.
     """
-    expect_enters_first(bank, where)
+    expect_start(bank, where)
     if bank.keys_TLHPK is not None and bank.values_TLHPK is not None:
         table_PW = flattened(bank.keys_TLHPK[0], bank.values_TLHPK[0])
         form, way_out = "keys and values", "prompt=prefix_tuning prompt.method.through_backbone=false"

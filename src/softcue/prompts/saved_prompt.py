@@ -14,6 +14,7 @@ from softcue.formats.peft import CAUSAL, CONFIG, ENCODER_DECODER
 from softcue.formats.peft_reader import Adapter, open_adapter
 from softcue.formats.prompt_file import PROMPT, PromptFile, open_prompt
 from softcue.formats.source import PromptSource, model_sizes
+from softcue.mixing import PREFIX, Mixer
 
 
 class SavedPrompt(SoftPrompt):
@@ -36,7 +37,7 @@ class SavedPrompt(SoftPrompt):
     ) -> None:
         super().__init__()
         bank, own_layout = read_prompt(path, spec=spec, member=member, key="prompt")
-        (length,) = bank.num_virtual_tokens
+        (length,) = set(bank.num_virtual_tokens)
         if length != num_virtual_tokens or own_layout not in (layout, None):
             wanted = own_layout or f"[soft:{length}]{{input}}"
             raise ConfigError(
@@ -45,13 +46,15 @@ class SavedPrompt(SoftPrompt):
                 "in your layout with prompt/initialiser=saved."
             )
         self.in_layers, self._attentions = bank.keys_TLHPK is not None, bank.attentions
-        self._first_layer = bank.first_layer
+        self._first_layer, self._mixes = bank.first_layer, bank.mixer and bank.mixer.kind
         for name, tensor in bank.tensors().items():
             self.register_buffer(name, tensor)
 
     def forward(self) -> PromptBank:
         tensors: dict[str, Any] = dict(self.named_buffers())
-        return PromptBank(**tensors, first_layer=self._first_layer, attentions=self._attentions)
+        mixer = self._mixes and Mixer.of(self._mixes, tensors)
+        own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
+        return PromptBank(**own, first_layer=self._first_layer, attentions=self._attentions, mixer=mixer)
 
 
 def read_prompt(
@@ -101,12 +104,22 @@ def expect_fits(source: PromptSource, spec: BackboneSpec, where: str) -> None:
         )
 
 
-def expect_enters_first(bank: PromptBank, where: str) -> None:
-    """Refuse, as a start for others, a prompt that enters above the first layer."""
+def expect_start(bank: PromptBank, where: str) -> None:
+    """Refuse, as a start for others, a prompt that enters above the first layer or looks at the row."""
+    expect_same_in_all_rows(bank, where)
     if bank.first_layer:
         raise ConfigError(
             f"{where} holds a prompt that enters at layer {bank.first_layer}, where no other method starts; "
             "give one that enters at the first, or score it as it is with prompt=saved."
+        )
+
+
+def expect_same_in_all_rows(bank: PromptBank, where: str) -> None:
+    """Refuse a prompt that rows mix where one for all rows is needed."""
+    if bank.mixer is not None:
+        raise ConfigError(
+            f"{where} holds a prompt that looks at the row, and one for all rows is needed here; give one of "
+            "another method, or score it as it is with prompt=saved."
         )
 
 

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt, TrainingRows
 from softcue.errors import ConfigError
-from softcue.prompts.saved_prompt import expect_enters_first, read_prompt
+from softcue.prompts.saved_prompt import expect_start, read_prompt
 
 
 class XPrompt(SoftPrompt):
@@ -86,7 +86,7 @@ def kept(importance_n: Tensor, count: int) -> Tensor:
 
 def _embeddings(source: str, *, spec: BackboneSpec, member: int | None) -> Tensor:
     bank, _ = read_prompt(source, spec=spec, member=member, key="prompt.source")
-    expect_enters_first(bank, f"prompt.source={source}")
+    expect_start(bank, f"prompt.source={source}")
     if bank.embeddings_TPD is None:
         raise ConfigError(
             f"prompt.source={source} holds keys and values, and prompt=xprompt prunes embeddings; give a run "

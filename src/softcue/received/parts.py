@@ -22,6 +22,7 @@ from softcue.evaluation.calibration import Affine, Batch, Calibrator, Contextual
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.plain import Node
 from softcue.formats.source import Form
+from softcue.mixing import Kind
 from softcue.prompts.ensemble import Ensemble
 from softcue.received.record import expect_plain
 from softcue.runs.record import Calibration, RunRecord
@@ -51,9 +52,11 @@ ENSEMBLE = "softcue.prompts.ensemble.Ensemble"
 MULTITASK = "softcue.prompts.multitask.MultitaskPrompt"
 FORMS: Mapping[str, Form] = {
     MULTITASK: "embeddings",
+    "softcue.prompts.attempt.AttentionPrompt": "embeddings",
     "softcue.prompts.cartridge.Cartridge": "keys and values",
     "softcue.prompts.cpt.ContextPrompt": "embeddings",
     "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
+    "softcue.prompts.idpg.BottleneckPrompt": "embeddings",
     "softcue.prompts.late.LatePrompt": "embeddings",
     "softcue.prompts.late_prefix.LatePrefix": "keys and values",
     "softcue.prompts.low_rank.LowRankPrompt": "embeddings",
@@ -65,12 +68,19 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.prompt_tuning.PromptTuning": "embeddings",
     "softcue.prompts.random_subspace.RandomSubspace": "embeddings",
     "softcue.prompts.residual.ResidualPrompt": "embeddings",
+    "softcue.prompts.smop.RoutedPrompt": "embeddings",
     "softcue.prompts.superposition.SuperposedPrompt": "embeddings",
     "softcue.prompts.xprompt.XPrompt": "embeddings",
 }
 """The form of the prompts of our own methods."""
 LATE = ("softcue.prompts.late.LatePrompt", "softcue.prompts.late_prefix.LatePrefix")
 """The methods whose prompts enter above the first layer."""
+MIXERS: Mapping[str, Kind] = {
+    "softcue.prompts.attempt.AttentionPrompt": "attention",
+    "softcue.prompts.idpg.BottleneckPrompt": "bottleneck",
+    "softcue.prompts.smop.RoutedPrompt": "top_1",
+}
+"""How the methods whose prompts look at the row mix them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +91,7 @@ class ExpectedBank:
     num_prompts: tuple[int, ...] | None = None
     votes: tuple[Vote | None, ...] | None = None
     first_layers: tuple[int, ...] | None = None
+    mixers: tuple[Kind | None, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +210,7 @@ def _expected_bank(method: Node, *, num_tasks: int) -> ExpectedBank:
             num_prompts=(count,),
             votes=(None,),
             first_layers=None if layer is None else (layer,),
+            mixers=(MIXERS.get(method.kind),),
         )
     return ExpectedBank()
 

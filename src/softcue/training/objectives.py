@@ -58,7 +58,9 @@ class ScoresObjective(Objective):
     def losses(
         self, lm: Backbone, banks: Sequence[PromptBank], batches: Sequence[Batch], scoring: Scoring
     ) -> list[BatchLoss]:
-        scores = self.scores(lm, *concat(banks, batches)).split([len(batch) for batch in batches])
+        pairs = [lm.for_rows(bank, batch) for bank, batch in zip(banks, batches, strict=True)]
+        own_banks, own_batches = zip(*pairs, strict=True)
+        scores = self.scores(lm, *concat(own_banks, own_batches)).split([len(batch) for batch in batches])
         return [self.loss(own, batch.target_B, scoring) for own, batch in zip(scores, batches, strict=True)]
 
 
