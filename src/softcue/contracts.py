@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from softcue.errors import ConfigError, LayerError
-from softcue.mixing import Mixer
+from softcue.row_rules import RowRule
 
 Vote = Literal["majority", "mean_likelihood"]
 """How the prompts of an ensemble choose a row's class together."""
@@ -166,8 +166,8 @@ class PromptBank:
     """If given, all T prompts score every row, and their results are combined this way."""
     attentions: tuple[str, ...] | None = None
     """The kinds of attention whose layers the keys and values are for, in the model's order; None: all."""
-    mixer: Mixer | None = None
-    """If given, each row has a prompt of its own, a weighted sum of the T prompts of embeddings."""
+    row_rule: RowRule | None = None
+    """If given, each row makes a prompt of its own from the T prompts of embeddings."""
 
     def __post_init__(self) -> None:
         assert (self.keys_TLHPK is None) == (self.values_TLHPK is None)
@@ -176,8 +176,8 @@ class PromptBank:
 
     @property
     def num_prompts(self) -> int:
-        """How many prompts rows choose from: T, and 1 if there are none or each row mixes all of them."""
-        return 1 if self.mixer else len(next(iter(self.tensors().values()), [None]))
+        """How many prompts rows choose from: T, and 1 if there are none or rows make their own from all."""
+        return 1 if self.row_rule else len(next(iter(self.tensors().values()), [None]))
 
     @property
     def num_virtual_tokens(self) -> tuple[int, ...]:
@@ -194,11 +194,10 @@ class PromptBank:
     @classmethod
     def concat(cls, banks: Sequence[PromptBank], *, vote: Vote | None = None) -> PromptBank:
         """Join banks of one form; their prompts may differ in length."""
-        if any(bank.mixer for bank in banks):
+        if any(bank.row_rule for bank in banks):
             raise ConfigError(
-                "a prompt that looks at the row is a mixture of its own prompts, and cannot be joined with "
-                "others in an ensemble or as teachers: give runs of another method, such as "
-                "prompt=prompt_tuning."
+                "a prompt that looks at the row cannot be joined with others in an ensemble or as teachers: "
+                "give runs of another method, such as prompt=prompt_tuning."
             )
         lengths = [length for bank in banks for length in bank.num_virtual_tokens]
         uneven = len(set(lengths)) > 1
@@ -214,8 +213,8 @@ class PromptBank:
         )
 
     def member(self, prompt: int) -> PromptBank:
-        """One of the prompts as a bank of its own; those that rows mix are one."""
-        if self.mixer is not None:
+        """One of the prompts as a bank of its own; those that rows make their own from are one."""
+        if self.row_rule is not None:
             assert prompt == 0
             return self
         length, own = self.num_virtual_tokens[prompt], slice(prompt, prompt + 1)
@@ -238,19 +237,25 @@ class PromptBank:
             "values_TLHPK": self.values_TLHPK,
             "decoder_embeddings_TPD": self.decoder_embeddings_TPD,
             "lengths_T": self.lengths_T,
-            **({} if self.mixer is None else self.mixer.named()),
+            **({} if self.row_rule is None else self.row_rule.named()),
         }
         return {name: tensor for name, tensor in fields.items() if tensor is not None}
 
-    def mixed(self, words: Sequence[Tensor], row_B: Tensor) -> PromptBank:
-        """A bank of B prompts, those of rows with these word embeddings [N, D] and numbers."""
-        assert self.mixer is not None
+    def of_rows(self, words: Sequence[Tensor], row_B: Tensor) -> PromptBank:
+        """A bank of B prompts, those of rows with these word embeddings [N, D] and numbers.
+
+        Where words become virtual tokens, they stand behind the P of the prompt, padded to one length.
+        """
+        assert self.row_rule is not None
         assert self.embeddings_TPD is not None
-        features_BD = self.mixer.features(words).to(self.embeddings_TPD)
-        weights_BT = self.mixer.weights(features_BD, self.embeddings_TPD, row_B)
-        return replace(self, mixer=None)._map(
+        weights_BT = self.row_rule.weights(words, self.embeddings_TPD, row_B)
+        own = replace(self, row_rule=None)._map(
             lambda tensor_TPD: torch.einsum("bt,tpd->bpd", weights_BT, tensor_TPD)
         )
+        if self.row_rule.num_words == 0:
+            return own
+        assert own.embeddings_TPD is not None
+        return replace(own, embeddings_TPD=torch.cat([own.embeddings_TPD, self.row_rule.words(words)], dim=1))
 
     def to(self, device: torch.device) -> PromptBank:
         """The same prompts on another device."""
@@ -266,9 +271,9 @@ class PromptBank:
         return width if self.keys_TLHPK is None else self.keys_TLHPK.shape[3]
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> PromptBank:
-        own = replace(self, mixer=None).tensors()
+        own = replace(self, row_rule=None).tensors()
         changed: dict[str, Any] = {name: change(tensor) for name, tensor in own.items()}
-        return replace(self, mixer=self.mixer and self.mixer.map(change), **changed)
+        return replace(self, row_rule=self.row_rule and self.row_rule.map(change), **changed)
 
 
 def _shared_layer(banks: Sequence[PromptBank]) -> int:

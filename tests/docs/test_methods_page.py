@@ -57,6 +57,7 @@ def test_every_method_names_its_paper_and_its_number_of_parameters() -> None:
         ("smop", 4 * 5 * D + 4 * D),
         ("idpg", 17 * 5 * D + 16 * D + 16),
         ("attempt", P * D + 2 * 20 * D + 2 * D),
+        ("dept", 8 * D + 10 * (64 + D)),
         ("late", P * D),
         ("prefix_tuning_late", PREFIX // 2),
         ("xprompt", 8 * 16 // 2 * D // 16),
@@ -69,8 +70,8 @@ def test_as_many_parameters_are_trained_as_the_methods_file_says(methods: str, t
 def test_what_is_shipped_is_embeddings_or_keys_and_values() -> None:
     tokens = {"xprompt": 8, "cpt": 100}
     # A router ships all its prompts, attention its sources too, and each what weighs the prompts.
-    tokens |= {"smop": 4 * 5 + 4, "attempt": 3 * P + 2 * 20 + 2, "idpg": 17 * 5 + 16}
-    bias = {"idpg": 16}
+    tokens |= {"smop": 4 * 5 + 4, "attempt": 3 * P + 2 * 20 + 2, "idpg": 17 * 5 + 16, "dept": 8 + 10}
+    bias = {"idpg": 16, "dept": 10 * 64}
     for method, step in STEPS.items():
         of_layers = {"in every layer": PREFIX, "in layers 15 and up": PREFIX // 2}
         numbers = of_layers.get(step["place"].rpartition(", ")[2], tokens.get(method, P) * D)

@@ -125,8 +125,8 @@ def test_a_saved_prompt_is_read_back_to_the_bit(lm: StreamLM, method: str, tmp_p
     back, metadata = load_bank(tmp_path / "prompt.safetensors")
     vote = {"vote": bank.vote} if bank.vote else {}
     layer = {"first_layer": str(bank.first_layer)} if bank.first_layer else {}
-    mixer = {"mixer": bank.mixer.kind} if bank.mixer else {}
-    assert metadata == {"backbone": "tiny", **vote, **layer, **mixer}
+    row_rule = {"row_rule": bank.row_rule.kind} if bank.row_rule else {}
+    assert metadata == {"backbone": "tiny", **vote, **layer, **row_rule}
     assert (back.vote, back.first_layer) == (bank.vote, bank.first_layer)
     assert back.tensors().keys() == bank.tensors().keys()
     assert all(torch.equal(back.tensors()[name], tensor) for name, tensor in bank.tensors().items())

@@ -24,7 +24,7 @@ from tests.composing import train_config
 from tests.prompts.formulas import BATCH, TOKENS, VIRTUAL, count, make
 from tests.tiny import batch_of, score_classes, tiny_model, tiny_tokenizer
 
-METHODS = ("smop", "idpg", "attempt")
+MIXTURES, METHODS = ("smop", "idpg", "attempt"), ("smop", "idpg", "attempt", "dept")
 Weights = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """The prompt [P, D] that a method's parameters and buffers, and the features of a row, make."""
 
@@ -49,7 +49,10 @@ def prompts(llama: StreamLM, sources: list[str]) -> Callable[[str], SoftPrompt]:
     """Each method, its parameters random, as it predicts."""
 
     def made(method: str) -> SoftPrompt:
-        given = [f"prompt.sources=[{','.join(sources)}]"] if method == "attempt" else []
+        given = {
+            "attempt": [f"prompt.sources=[{','.join(sources)}]"],
+            "dept": ["prompt.method.num_words=3", "prompt.method.rank=2", "prompt.method.scale=0.5"],
+        }.get(method, [])
         prompt = make(llama, f"prompt={method}", *given).eval()
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
@@ -100,7 +103,7 @@ def row_banks(llama: StreamLM, prompt: SoftPrompt, formula: Weights) -> list[Pro
     return [PromptBank(embeddings_TPD=vectors_PD[None]) for vectors_PD in made]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", MIXTURES)
 def test_a_row_is_scored_as_with_the_prompt_of_the_papers_formula(
     llama: StreamLM, prompts: Callable[[str], SoftPrompt], method: str
 ) -> None:
@@ -110,6 +113,25 @@ def test_a_row_is_scored_as_with_the_prompt_of_the_papers_formula(
         alone = score_classes(llama, bank, BATCH.select([at])).log_likelihood_BC
         torch.testing.assert_close(ours[at : at + 1], alone, rtol=0, atol=1e-4)
     assert not torch.allclose(ours[0], ours[1])
+
+
+def test_words_have_the_offsets_of_their_places(
+    llama: StreamLM, prompts: Callable[[str], SoftPrompt]
+) -> None:
+    prompt = prompts("dept")
+    of = {name: tensor.detach() for name, tensor in prompt.state_dict().items()}
+    offset_SD = 0.5 * of["left_SR"] @ of["right_RD"]
+    ours = score_classes(llama, prompt(), BATCH).log_likelihood_BC
+    model = tiny_model("llama")
+    embed = model.get_input_embeddings()
+    for row, choices, found_C in zip(BATCH.rows, BATCH.choices, ours, strict=True):
+        words_ND = embed(torch.tensor([token for token in row if token >= 0]))
+        shifted_ND = torch.cat([words_ND[:3] + offset_SD[: len(words_ND)], words_ND[3:]])
+        for label, found in zip(choices, found_C, strict=False):
+            inputs_TD = torch.cat([of["vectors_PD"], shifted_ND, embed(torch.tensor(label))])
+            edges_TV = model(inputs_embeds=inputs_TD[None]).logits[0].log_softmax(dim=1)[-1 - len(label) : -1]
+            expected = edges_TV[range(len(label)), list(label)].sum()
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -151,6 +173,7 @@ def test_parameters_are_as_many_as_the_methods_say(
     numbers, width = TOKENS * llama.spec.hidden_size, llama.spec.hidden_size
     assert count(prompts("smop")) == 4 * numbers + width * 4
     assert count(prompts("idpg")) == width * 16 + 16 + 17 * numbers
+    assert count(prompts("dept")) == numbers + 2 * (3 + width)
     assert count(prompts("attempt")) == numbers + 2 * width * 20 + 2 * width
 
 
@@ -166,25 +189,26 @@ def test_the_routers_noise_is_there_in_training_alone_and_the_same_for_a_row(lla
     torch.testing.assert_close(first[2], second[2])
     assert not torch.allclose(second[0], second[1])
     bank = prompt.eval()()
-    assert bank.mixer is not None
-    assert list(bank.mixer.tensors) == ["router_DT"]
+    assert bank.row_rule is not None
+    assert list(bank.row_rule.tensors) == ["router_DT"]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_damaged_mixer_is_refused(
+def test_a_damaged_row_rule_is_refused(
     prompts: Callable[[str], SoftPrompt], method: str, tmp_path: Path
 ) -> None:
     bank = prompts(method)().detach()
-    assert bank.mixer is not None
-    name, tensor = next(iter(bank.mixer.tensors.items()))
+    assert bank.row_rule is not None
+    name, tensor = list(bank.row_rule.tensors.items())[-1]
+    cut = {**bank.row_rule.tensors, name: tensor[..., :-1]}
     for damaged, kind in (
-        (replace(bank.mixer, tensors={}), "a mixer "),
-        (replace(bank.mixer, tensors={**bank.mixer.tensors, name: tensor[:-1]}), f"{name} of shape"),
-        (replace(bank.mixer, kind="wheel"), "mixer 'wheel'; it is one of"),
-        (replace(bank.mixer, kind=""), "and no mixer in its metadata"),
+        (replace(bank.row_rule, tensors={}), "a row_rule "),
+        (replace(bank.row_rule, tensors=cut), " of shape "),
+        (replace(bank.row_rule, kind="wheel"), "row_rule 'wheel'; it is one of"),
+        (replace(bank.row_rule, kind=""), "and no row_rule in its metadata"),
     ):
         path = tmp_path / "prompt.safetensors"
-        path.write_bytes(bank_to_bytes(replace(bank, mixer=damaged), {"backbone": "tiny"}))
+        path.write_bytes(bank_to_bytes(replace(bank, row_rule=damaged), {"backbone": "tiny"}))
         with pytest.raises(RunError, match=kind):
             load_bank(path)
 
@@ -209,9 +233,25 @@ def test_what_one_prompt_for_all_rows_is_needed_for_is_refused(
     )
 
 
+def test_a_placement_behind_the_row_shifts_the_words_in_front(
+    llama: StreamLM, prompts: Callable[[str], SoftPrompt]
+) -> None:
+    bank = prompts("dept")().detach()
+    behind = batch_of([[5, 6, *VIRTUAL]], ((20,),))
+    own, (row,) = llama.own_prompts(bank, behind.rows)
+    assert row == (-5, -6, *VIRTUAL)
+    other = replace(bank, row_rule=None)
+    first, second = (score_classes(llama, each, behind).log_likelihood_BC for each in (bank, other))
+    assert not torch.allclose(first, second)
+    assert own.num_virtual_tokens == (TOKENS + 2,)
+
+
 def test_a_router_with_one_prompt_and_no_sources_are_refused(llama: StreamLM) -> None:
     with pytest.raises(ConfigError, match=r"prompt\.method\.num_prompts.* 2 or more"):
         prepare(train_config("prompt=smop", "prompt.method.num_prompts=1"))
+    few = ("prompt.method.num_words=8", "prompt.method.rank=9")
+    with pytest.raises(ConfigError, match=r"prompt\.method\.rank is 9, more than the 8 words"):
+        prepare(train_config("experiment=quickstart", "prompt=dept", *few))
     with pytest.raises(ConfigError, match=r"prompt\.sources is \[\]; give"):
         make(llama, "prompt=attempt", "prompt.sources=[]")
 

@@ -24,7 +24,7 @@ from softcue.backbone.attention import AttentionHook
 from softcue.backbone.ensemble_continuation import EnsembleContinuation
 from softcue.backbone.scoring import TargetScores, TargetStates, edge_log_probs, gather_paths
 from softcue.backbone.search import Continuation, Ending, search
-from softcue.contracts import BackboneSpec, Batch, Choices, Decoding, Ids, PromptBank
+from softcue.contracts import BackboneSpec, Batch, Choices, Decoding, Ids, PaddedRows, PromptBank
 from softcue.errors import BackboneError
 from softcue.tokenizing import RowTokenizer
 
@@ -99,23 +99,32 @@ class Backbone(ABC):
         return EnsembleContinuation(members, count=bank.num_prompts)
 
     def for_rows(self, bank: PromptBank, batch: Batch) -> tuple[PromptBank, Batch]:
-        """Where rows mix a bank's prompts, a prompt for each row; else both as they are."""
-        if bank.mixer is None:
+        """Where rows make their own prompts from a bank's, a prompt for each row; else both as they are."""
+        if bank.row_rule is None:
             return bank, batch
-        own = self.prompts_of(bank, batch.rows, batch.row_B)
-        return own, replace(batch, prompt_B=torch.arange(len(batch), device=batch.prompt_B.device))
+        own, rows = self.own_prompts(bank, batch.rows, batch.row_B)
+        own_batch = replace(
+            batch,
+            rows=rows,
+            prompt_B=torch.arange(len(batch), device=batch.prompt_B.device),
+            padded=None if batch.padded is None else PaddedRows.of(rows, width=batch.padded.width),
+        )
+        return own, own_batch
 
-    def prompts_of(
-        self, bank: PromptBank, rows: Sequence[Sequence[int]], row_B: Tensor | None = None
-    ) -> PromptBank:
-        """The prompts that rows of ids make of a bank, one each; the bank itself if it has no mixer."""
-        if bank.mixer is None:
-            return bank
+    def own_prompts(
+        self, bank: PromptBank, rows: Sequence[Ids], row_B: Tensor | None = None
+    ) -> tuple[PromptBank, tuple[Ids, ...]]:
+        """The prompts that rows make of a bank, one each, and the rows that use them; or both as they are."""
+        if bank.row_rule is None:
+            return bank, tuple(rows)
         words = [[token for token in row if token >= 0] for row in rows]
         flat_N = torch.tensor([token for row in words for token in row], dtype=torch.long)
         flat_ND = self.spec.embed(flat_N).float()
         number_B = torch.arange(len(rows), device=flat_ND.device) if row_B is None else row_B
-        return bank.mixed(flat_ND.split([len(row) for row in words]), number_B)
+        own = bank.of_rows(flat_ND.split([len(row) for row in words]), number_B)
+        (length,) = set(bank.num_virtual_tokens)
+        count = bank.row_rule.num_words
+        return own, tuple(with_virtual_words(row, first=length, count=count) for row in rows)
 
     def expect_room(self, decoding: Decoding, *, longest: int, num_rows: int) -> None:
         """Refuse texts that the model could not finish after rows of up to `longest` tokens.
@@ -199,6 +208,12 @@ class Backbone(ABC):
     @abstractmethod
     def limit_cache(self, budget_gb: float) -> None:
         """Keep at most this many gigabytes (10^9 bytes) of results that do not change between steps."""
+
+
+def with_virtual_words(row: Ids, *, first: int, count: int) -> Ids:
+    """A row whose first `count` words are the virtual tokens from number `first` on."""
+    numbers = iter(range(first, first + count))
+    return tuple(-1 - next(numbers, -1 - token) if token >= 0 else token for token in row)
 
 
 def free_memory(device: torch.device) -> int:

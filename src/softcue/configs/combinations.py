@@ -51,6 +51,15 @@ def expect_evolution_possible(settings: Settings) -> None:
         )
 
 
+def _decomposed(method: Settings, num_virtual_tokens: int) -> None:
+    if method["rank"] > method["num_words"]:
+        raise ConfigError(
+            f"prompt.method.rank is {method['rank']}, more than the {method['num_words']} words of "
+            f"prompt.method.num_words, so the product would save nothing; set it to {method['num_words']} or "
+            "less."
+        )
+
+
 def _low_rank(method: Settings, num_virtual_tokens: int) -> None:
     if method["rank"] > num_virtual_tokens:
         raise ConfigError(
@@ -77,6 +86,7 @@ def _cartridge(method: Settings, num_virtual_tokens: int) -> None:
 EVOLUTION = "softcue.training.evolution.Evolution"
 CHECKS: Mapping[str, Callable[[Settings, int], None]] = {
     "softcue.prompts.cartridge.Cartridge": _cartridge,
+    "softcue.prompts.dept.DecomposedPrompt": _decomposed,
     "softcue.prompts.low_rank.LowRankPrompt": _low_rank,
 }
 """By the class that `_target_` names."""

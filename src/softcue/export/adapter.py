@@ -119,7 +119,7 @@ def expect_leading(prompt: TrainedPrompt) -> None:
 
 def expect_plain(prompt: TrainedPrompt, whose: str) -> None:
     """Refuse what PEFT and vLLM have no place for: entering above the first layer, looking at the row."""
-    if prompt.bank.mixer is not None:
+    if prompt.bank.row_rule is not None:
         raise ConfigError(
             f"{prompt.folder} ({prompt.record.method}) has a prompt for each row, and {whose} takes one for "
             "all rows; share its folder, which softcue.load reads."

@@ -16,7 +16,7 @@ from softcue.contracts import PromptBank, Vote
 from softcue.errors import RunError
 from softcue.formats.source import PromptShape, PromptSource, embedding_sizes, key_value_sizes
 from softcue.formats.tensor_file import expect_readable, read_header, read_tensors
-from softcue.mixing import KINDS, PREFIX, Mixer, wrong_shapes
+from softcue.row_rules import KINDS, PREFIX, RowRule, wrong_shapes
 
 PROMPT = "prompt.safetensors"
 
@@ -28,7 +28,7 @@ KIND, ENCODER_DECODER = "kind", "encoder-decoder"
 FIRST_LAYER = "first_layer"
 """The metadata that names the layer which a prompt enters, if it is above the first."""
 
-MIXER = "mixer"
+ROW_RULE = "row_rule"
 """The metadata that names how rows mix the prompts."""
 
 MAX_DIGITS = 6
@@ -54,7 +54,7 @@ def bank_to_bytes(
         "vote": bank.vote,
         ATTENTIONS: bank.attentions and " ".join(bank.attentions),
         FIRST_LAYER: str(bank.first_layer or ""),
-        MIXER: bank.mixer and bank.mixer.kind,
+        ROW_RULE: bank.row_rule and bank.row_rule.kind,
     }
     content = save(tensors, metadata={**metadata, **{name: value for name, value in own.items() if value}})
     # safetensors orders the metadata differently every time; the same prompt is the same bytes here.
@@ -92,7 +92,7 @@ class PromptFile(PromptSource):
             first_layer=self.shape.first_layer,
             vote=self.vote,
             attentions=self.shape.attentions,
-            mixer=self.shape.mixer and Mixer.of(self.shape.mixer, tensors),
+            row_rule=self.shape.row_rule and RowRule.of(self.shape.row_rule, tensors),
         )
 
     def _check_lengths(self, lengths: list[int]) -> None:
@@ -118,7 +118,7 @@ def open_prompt(path: Path) -> PromptFile:
         expected = "I64" if name == LENGTHS else "F32"
         if dtype != expected:
             raise RunError(f"{path}: {name} is stored as {dtype}, not {expected}; train or copy it again.")
-    _check_mixer({name: header.shapes[name] for name in own}, header.metadata.get(MIXER), path)
+    _check_row_rule({name: header.shapes[name] for name in own}, header.metadata.get(ROW_RULE), path)
     vote = header.metadata.get("vote")
     if vote not in (None, *get_args(Vote)):
         raise RunError(f"{path} has vote {vote!r:.40}; it is {' or '.join(get_args(Vote))}.")
@@ -130,7 +130,7 @@ def open_prompt(path: Path) -> PromptFile:
                 path,
                 header.metadata.get(ATTENTIONS),
             ),
-            **_as_one(header.metadata.get(MIXER)),
+            **_as_one(header.metadata.get(ROW_RULE)),
             first_layer=_first_layer(header.metadata, path),
         ),
         made_for=header.metadata.get("backbone"),
@@ -159,19 +159,19 @@ def load_extra_state(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(FACTOR): tensor for name, tensor in tensors.items()}
 
 
-def _as_one(mixer: str | None) -> dict[str, Any]:
-    return {} if mixer is None else {"mixer": mixer, "num_prompts": 1}
+def _as_one(row_rule: str | None) -> dict[str, Any]:
+    return {} if row_rule is None else {"row_rule": row_rule, "num_prompts": 1}
 
 
-def _check_mixer(shapes: Mapping[str, tuple[int, ...]], kind: str | None, path: Path) -> None:
+def _check_row_rule(shapes: Mapping[str, tuple[int, ...]], kind: str | None, path: Path) -> None:
     own = {name.removeprefix(PREFIX): shape for name, shape in shapes.items() if name.startswith(PREFIX)}
     prompts, _, width = (*shapes.get(EMBEDDINGS, ()), 0, 0, 0)[:3]
     if kind is None:
-        wrong = f"{sorted(own)}, and no {MIXER} in its metadata" if own else None
+        wrong = f"{sorted(own)}, and no {ROW_RULE} in its metadata" if own else None
     elif kind not in KINDS:
-        wrong = f"{MIXER} {kind!r:.40}; it is one of {', '.join(KINDS)}"
+        wrong = f"{ROW_RULE} {kind!r:.40}; it is one of {', '.join(KINDS)}"
     elif {EMBEDDINGS, LENGTHS} & shapes.keys() != {EMBEDDINGS}:
-        wrong = f"{MIXER} {kind} and no {EMBEDDINGS} of one length"
+        wrong = f"{ROW_RULE} {kind} and no {EMBEDDINGS} of one length"
     else:
         wrong = wrong_shapes(kind, own, prompts=prompts, width=width)
     if wrong:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from softcue.contracts import BackboneSpec, PromptBank
-from softcue.mixing import Kind
+from softcue.row_rules import Kind
 
 Form = Literal["embeddings", "keys and values"]
 
@@ -34,7 +34,7 @@ class PromptShape:
     """The kinds of attention that keys and values are for; None: all."""
     first_layer: int = 0
     """The layer at whose input the prompts enter."""
-    mixer: Kind | None = None
+    row_rule: Kind | None = None
     """How rows mix the prompts into one of their own, which counts as one here; None: not at all."""
 
     @property
@@ -64,7 +64,7 @@ def shape_of(bank: PromptBank) -> PromptShape:
         sizes = key_value_sizes(layers=layers, heads=heads, key_size=key_size, value_size=value_size)
     return PromptShape(
         num_prompts=bank.num_prompts,
-        mixer=None if bank.mixer is None else bank.mixer.kind,
+        row_rule=None if bank.row_rule is None else bank.row_rule.kind,
         num_tokens=max(bank.num_virtual_tokens),
         sizes=sizes,
         submodules=1 if bank.decoder_embeddings_TPD is None else 2,

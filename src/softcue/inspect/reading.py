@@ -90,7 +90,7 @@ def read(trained: TrainedPrompt, *, prompt: int, num_nearest: int, num_rows: int
             f"{trained.folder} holds a prompt that enters at layer {bank.first_layer}, and these tables "
             "compare prompts with words and over all layers; why=true checks it."
         )
-    if bank.mixer:
+    if bank.row_rule:
         raise RunError(
             f"{trained.folder} is a run of {trained.record.method}, whose prompt differs from row to "
             "row, and these tables are of one for all rows; why=true checks it."

@@ -27,6 +27,7 @@ from softcue.formats.plain import Node
 from softcue.prompts.attempt import AttentionPrompt
 from softcue.prompts.cartridge import Cartridge
 from softcue.prompts.cpt import ContextPrompt
+from softcue.prompts.dept import DecomposedPrompt
 from softcue.prompts.gated_prefix import GatedPrefix
 from softcue.prompts.idpg import BottleneckPrompt
 from softcue.prompts.initialisers import (
@@ -60,6 +61,7 @@ METHODS: Mapping[str, Callable[..., SoftPrompt]] = {
     "softcue.prompts.attempt.AttentionPrompt": AttentionPrompt,
     "softcue.prompts.cartridge.Cartridge": Cartridge,
     "softcue.prompts.cpt.ContextPrompt": ContextPrompt,
+    "softcue.prompts.dept.DecomposedPrompt": DecomposedPrompt,
     "softcue.prompts.gated_prefix.GatedPrefix": GatedPrefix,
     "softcue.prompts.idpg.BottleneckPrompt": BottleneckPrompt,
     "softcue.prompts.late.LatePrompt": LatePrompt,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from softcue.backbone.base import Backbone
-from softcue.contracts import PromptBank
+from softcue.contracts import Ids, PromptBank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class TextView:
 def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) -> TextView:
     """Run rows of ids, which include virtual tokens, with a bank of one prompt, or of one for each row."""
     bank = bank.to(lm.device)
-    views = [_watch_row(lm, lm.prompts_of(bank, [ids]), ids) for ids in rows]
+    views = [_watch_row(lm, bank, tuple(ids)) for ids in rows]
     num_readers_P = torch.stack([num_readers_P for num_readers_P, _ in views]).sum(0)
     return TextView(
         attention_LP=torch.stack([view.attention_LP for _, view in views]).sum(0) / num_readers_P,
@@ -38,7 +38,7 @@ def watch_text(lm: Backbone, bank: PromptBank, rows: Sequence[Sequence[int]]) ->
     )
 
 
-def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tensor, TextView]:
+def _watch_row(lm: Backbone, bank: PromptBank, ids: Ids) -> tuple[Tensor, TextView]:
     """The number of text tokens after each virtual token [P], and the view with summed attention."""
     ahead = bank.prefix_lengths[0]
     ids_T = torch.tensor(ids[ahead:])
@@ -59,7 +59,8 @@ def _watch_row(lm: Backbone, bank: PromptBank, ids: Sequence[int]) -> tuple[Tens
         key_norms.append(keys_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
         value_norms.append(values_SKHK[0].flatten(1).norm(dim=1).cpu()[text_N])
 
-    lm.run_with_hook(tuple(ids_T.tolist()), bank, hook)
+    own, (row,) = lm.own_prompts(bank, [ids[ahead:]])
+    lm.run_with_hook(row, own, hook)
     return reads_TP.sum(dim=0), TextView(
         attention_LP=torch.stack(attention),
         key_norm_LN=torch.stack(key_norms),

@@ -43,8 +43,9 @@ def why(trained: TrainedPrompt, *, prompt: int, num_rows: int) -> list[Symptom]:
     in_row = trained.lm.in_row(bank)
     rows, _ = training_rows_of(trained)
     rows = rows.select(range(min(num_rows, len(rows))))
-    ids = [trained.encoder.encode_row(row).ids for row in rows.rows()]
-    view, own = watch_text(trained.lm, in_row, ids), trained.lm.prompts_of(in_row, ids)
+    ids = [tuple(trained.encoder.encode_row(row).ids) for row in rows.rows()]
+    view = watch_text(trained.lm, in_row, ids)
+    own, _ = trained.lm.own_prompts(in_row, ids)
     labels = [] if trained.writes_texts else [_labels(trained)]
     measured = [
         _norms(trained, own, view),
@@ -65,7 +66,8 @@ def _norms(trained: TrainedPrompt, bank: PromptBank, view: TextView) -> Symptom 
     if bank.embeddings_TPD is not None and bank.first_layer:
         return None
     if bank.embeddings_TPD is not None:
-        own = bank.embeddings_TPD.flatten(0, 1).norm(dim=1)
+        # Behind the prompt's own there may be rows' words.
+        own = bank.embeddings_TPD[:, : view.attention_LP.shape[1]].flatten(0, 1).norm(dim=1)
         usual, what = norms(trained.lm.spec.embedding_VD), "words'"
     else:
         assert bank.keys_TLHPK is not None, "a prompt has one of the two"

@@ -18,10 +18,10 @@ from torch import Generator, Tensor, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
 from softcue.errors import ConfigError
-from softcue.mixing import Mixer
 from softcue.prompts.initialisers import Initialiser
 from softcue.prompts.saved_initialiser import start_vectors
 from softcue.prompts.saved_prompt import expect_fits, open_source
+from softcue.row_rules import RowRule
 
 KEY = "prompt.sources"
 
@@ -60,8 +60,8 @@ class AttentionPrompt(SoftPrompt):
 
     def forward(self) -> PromptBank:
         names = ("down_DM", "up_MD", "scale_D", "shift_D")
-        mixer = Mixer(kind="attention", tensors={name: getattr(self, name) for name in names})
-        return PromptBank(embeddings_TPD=torch.cat([self.sources_SPD, self.target_PD[None]]), mixer=mixer)
+        rule = RowRule(kind="attention", tensors={name: getattr(self, name) for name in names})
+        return PromptBank(embeddings_TPD=torch.cat([self.sources_SPD, self.target_PD[None]]), row_rule=rule)
 
 
 def _source(path: str, *, spec: BackboneSpec, num_tokens: int) -> Tensor:

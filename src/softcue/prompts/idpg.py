@@ -16,8 +16,8 @@ import torch
 from torch import Generator, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
-from softcue.mixing import Mixer
 from softcue.prompts.initialisers import Initialiser
+from softcue.row_rules import RowRule
 
 COLUMN_STD = 0.01
 """Standard deviation of W2 at the start."""
@@ -44,5 +44,5 @@ class BottleneckPrompt(SoftPrompt):
         self.bias_M = nn.Parameter(torch.zeros(hidden_size))
 
     def forward(self) -> PromptBank:
-        mixer = Mixer(kind="bottleneck", tensors={"down_DM": self.down_DM, "bias_M": self.bias_M})
-        return PromptBank(embeddings_TPD=self.embeddings_TPD, mixer=mixer)
+        rule = RowRule(kind="bottleneck", tensors={"down_DM": self.down_DM, "bias_M": self.bias_M})
+        return PromptBank(embeddings_TPD=self.embeddings_TPD, row_rule=rule)

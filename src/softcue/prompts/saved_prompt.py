@@ -14,7 +14,7 @@ from softcue.formats.peft import CAUSAL, CONFIG, ENCODER_DECODER
 from softcue.formats.peft_reader import Adapter, open_adapter
 from softcue.formats.prompt_file import PROMPT, PromptFile, open_prompt
 from softcue.formats.source import PromptSource, model_sizes
-from softcue.mixing import PREFIX, Mixer
+from softcue.row_rules import PREFIX, RowRule
 
 
 class SavedPrompt(SoftPrompt):
@@ -46,15 +46,15 @@ class SavedPrompt(SoftPrompt):
                 "in your layout with prompt/initialiser=saved."
             )
         self.in_layers, self._attentions = bank.keys_TLHPK is not None, bank.attentions
-        self._first_layer, self._mixes = bank.first_layer, bank.mixer and bank.mixer.kind
+        self._first_layer, self._rule = bank.first_layer, bank.row_rule and bank.row_rule.kind
         for name, tensor in bank.tensors().items():
             self.register_buffer(name, tensor)
 
     def forward(self) -> PromptBank:
         tensors: dict[str, Any] = dict(self.named_buffers())
-        mixer = self._mixes and Mixer.of(self._mixes, tensors)
+        rule = self._rule and RowRule.of(self._rule, tensors)
         own = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
-        return PromptBank(**own, first_layer=self._first_layer, attentions=self._attentions, mixer=mixer)
+        return PromptBank(**own, first_layer=self._first_layer, attentions=self._attentions, row_rule=rule)
 
 
 def read_prompt(
@@ -116,7 +116,7 @@ def expect_start(bank: PromptBank, where: str) -> None:
 
 def expect_same_in_all_rows(bank: PromptBank, where: str) -> None:
     """Refuse a prompt that rows mix where one for all rows is needed."""
-    if bank.mixer is not None:
+    if bank.row_rule is not None:
         raise ConfigError(
             f"{where} holds a prompt that looks at the row, and one for all rows is needed here; give one of "
             "another method, or score it as it is with prompt=saved."

@@ -17,8 +17,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from softcue.contracts import BackboneSpec, PromptBank, SoftPrompt
-from softcue.mixing import NOISE, Mixer
 from softcue.prompts.initialisers import Initialiser
+from softcue.row_rules import NOISE, RowRule
 
 NOISY_ROWS = 64
 """R: rows with noise of their own; rows of a batch seldom have the same number modulo R."""
@@ -52,4 +52,4 @@ class RoutedPrompt(SoftPrompt):
         if self.training and self.noise:
             shape = NOISY_ROWS, self.router_DK.shape[1]
             tensors[NOISE] = self.noise * torch.randn(shape, device=self.router_DK.device)
-        return PromptBank(embeddings_TPD=self.embeddings_KPD, mixer=Mixer(kind="top_1", tensors=tensors))
+        return PromptBank(embeddings_TPD=self.embeddings_KPD, row_rule=RowRule(kind="top_1", tensors=tensors))

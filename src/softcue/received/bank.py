@@ -55,7 +55,7 @@ def _expect_described(source: PromptFile, record: RunRecord, parts: Parts) -> No
         ("form", shape.form, expected.forms),
         ("number of prompts", shape.num_prompts, expected.num_prompts or several),
         ("vote", source.vote, expected.votes),
-        ("mixer", shape.mixer, expected.mixers),
+        ("row_rule", shape.row_rule, expected.row_rules),
         ("first layer", shape.first_layer, expected.first_layers),
         ("numbers", source.num_numbers, None if shipped is None else (shipped,)),
     ):

@@ -22,9 +22,9 @@ from softcue.evaluation.calibration import Affine, Batch, Calibrator, Contextual
 from softcue.evaluation.scoring import Scoring
 from softcue.formats.plain import Node
 from softcue.formats.source import Form
-from softcue.mixing import Kind
 from softcue.prompts.ensemble import Ensemble
 from softcue.received.record import expect_plain
+from softcue.row_rules import Kind
 from softcue.runs.record import Calibration, RunRecord
 
 BACKBONES: Mapping[str, Callable[..., Backbone]] = {
@@ -55,6 +55,7 @@ FORMS: Mapping[str, Form] = {
     "softcue.prompts.attempt.AttentionPrompt": "embeddings",
     "softcue.prompts.cartridge.Cartridge": "keys and values",
     "softcue.prompts.cpt.ContextPrompt": "embeddings",
+    "softcue.prompts.dept.DecomposedPrompt": "embeddings",
     "softcue.prompts.gated_prefix.GatedPrefix": "keys and values",
     "softcue.prompts.idpg.BottleneckPrompt": "embeddings",
     "softcue.prompts.late.LatePrompt": "embeddings",
@@ -75,12 +76,13 @@ FORMS: Mapping[str, Form] = {
 """The form of the prompts of our own methods."""
 LATE = ("softcue.prompts.late.LatePrompt", "softcue.prompts.late_prefix.LatePrefix")
 """The methods whose prompts enter above the first layer."""
-MIXERS: Mapping[str, Kind] = {
+ROW_RULES: Mapping[str, Kind] = {
     "softcue.prompts.attempt.AttentionPrompt": "attention",
+    "softcue.prompts.dept.DecomposedPrompt": "offsets",
     "softcue.prompts.idpg.BottleneckPrompt": "bottleneck",
     "softcue.prompts.smop.RoutedPrompt": "top_1",
 }
-"""How the methods whose prompts look at the row mix them."""
+"""How the methods whose prompts look at the row make them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +93,7 @@ class ExpectedBank:
     num_prompts: tuple[int, ...] | None = None
     votes: tuple[Vote | None, ...] | None = None
     first_layers: tuple[int, ...] | None = None
-    mixers: tuple[Kind | None, ...] | None = None
+    row_rules: tuple[Kind | None, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,7 @@ def _expected_bank(method: Node, *, num_tasks: int) -> ExpectedBank:
             num_prompts=(count,),
             votes=(None,),
             first_layers=None if layer is None else (layer,),
-            mixers=(MIXERS.get(method.kind),),
+            row_rules=(ROW_RULES.get(method.kind),),
         )
     return ExpectedBank()
 
