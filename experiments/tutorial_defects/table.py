@@ -58,7 +58,7 @@ def unlabelled() -> str:
     for records in (sound, list_records(HERE / "unlabelled").records):
         found = [record.metrics["test"]["perplexity"] for record in records if record.metrics]
         known = [value for value in found if value is not None]
-        cells.append(f"{fmean(known):,.4g} ({len(known)} prompts)" if known else NOT_RUN)
+        cells.append(f"{fmean(known):,.1f} ({len(known)} prompts)" if known else NOT_RUN)
     lines = ["| evaluated on | perplexity of the label |", "|---|---:|"]
     lines += [f"| test rows | {cells[0]} |", f'| rows that all say "Unlabeled" | {cells[1]} |']
     return "\n".join(lines) + "\n"

@@ -57,7 +57,7 @@ def test_a_peak_below_an_earlier_one_is_sampled_and_outlasts_its_memory() -> Non
             assert time.monotonic() < end, "no sample within a minute"
             time.sleep(0.01)
     reading = memory.reading(gpu=None)
-    assert 95 < reading.above_start < 150
+    assert 95 < reading.above_start < 250, "the earlier peak of 300 MB"
     assert reading.process > reading.above_start
 
 
