@@ -3,7 +3,7 @@
 `python -m experiments.methods.tuned --workers 14 --seconds 600 [softcue-train's settings]` runs the jobs of
 `sweep=methods_at_equal_budget`, several at a time: four trials for each method on three folds of the 50
 labels, then each one's best on all 50, five seeds and two draws of labels, on test tweets that no choice has
-seen.
+seen. `--methods` names some of them.
 """
 
 from __future__ import annotations
@@ -63,20 +63,14 @@ class Tuning:
         self.trials_of: dict[str, tuple[str, list[Overrides]]] = {}
         self.chosen: dict[str, Any] = {}
 
-    def submit_refits(self) -> None:
-        """The best trials of an earlier search, and the untuned baselines."""
-        for method, best in json.loads(CHOSEN.read_text()).items():
-            self._refit(method, tuple(best["settings"]))
-        for method in UNTUNED:
-            self._refit(method, ())
-
-    def submit(self) -> None:
-        """All trials, and the untuned baselines."""
-        chosen = json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
+    def submit(self, methods: Sequence[str]) -> None:
+        """All trials of these methods, and the untuned baselines among them."""
+        self.chosen = json.loads(CHOSEN.read_text()) if CHOSEN.exists() else {}
         for method, texts in spaces().items():
-            if method in chosen:
-                self.chosen[method] = chosen[method]
-                self._refit(method, tuple(chosen[method]["settings"]))
+            if method not in methods:
+                continue
+            if method in self.chosen:
+                self._refit(method, tuple(self.chosen[method]["settings"]))
                 continue
             drawn = points(parse_space(texts), count=4, sampler="sobol", seed=0)
             trials = [tuple(as_overrides(point)) for point in drawn]
@@ -84,7 +78,8 @@ class Tuning:
                 for fold in FOLDS:
                     self._submit_fold(method, jointly, fold)
         for method in UNTUNED:
-            self._refit(method, ())
+            if method in methods:
+                self._refit(method, ())
 
     def when_done(self, done: Done) -> None:
         """Note a fold's score; after the last, choose the method's best trial and train it again."""
@@ -168,15 +163,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1e9)
-    parser.add_argument("--refits", action="store_true", help="take the settings in chosen.json; no trials")
+    every = [*spaces(), *UNTUNED]
+    parser.add_argument("--methods", nargs="+", default=every, choices=every, metavar="METHOD")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where runs go, and complete ones are found")
     arguments, settings = parser.parse_known_args()
     until = time.time() + arguments.seconds
     workers = Workers(arguments.workers)
-    tuning = Tuning(workers, (f"paths.runs={RUNS}", *settings))
-    if arguments.refits:
-        tuning.submit_refits()
-    else:
-        tuning.submit()
+    tuning = Tuning(workers, (f"paths.runs={arguments.runs}", *settings))
+    tuning.submit(arguments.methods)
     workers.run(tuning.when_done, until=until)
 
 

@@ -246,10 +246,10 @@ def test_a_placement_behind_the_row_shifts_the_words_in_front(
     assert own.num_virtual_tokens == (TOKENS + 2,)
 
 
-def test_a_router_with_one_prompt_and_no_sources_are_refused(llama: StreamLM) -> None:
+def test_a_router_with_one_prompt_and_no_sources_are_refused(llama: StreamLM, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"prompt\.method\.num_prompts.* 2 or more"):
         prepare(train_config("prompt=smop", "prompt.method.num_prompts=1"))
-    few = ("prompt.method.num_words=8", "prompt.method.rank=9")
+    few = ("prompt.method.num_words=8", "prompt.method.rank=9", f"paths.runs={tmp_path}")
     with pytest.raises(ConfigError, match=r"prompt\.method\.rank is 9, more than the 8 words"):
         prepare(train_config("experiment=quickstart", "prompt=dept", *few))
     with pytest.raises(ConfigError, match=r"prompt\.sources is \[\]; give"):
