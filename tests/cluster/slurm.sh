@@ -26,7 +26,8 @@ until_true() {
   done
 }
 
-is_alive() { [[ -s $folder/$1.pid ]] && kill -0 "$(<"$folder/$1.pid")" 2>/dev/null; }
+# Without $(<...), which ends the shell if the file goes away as it is read.
+is_alive() { local pid; pid=$(cat "$folder/$1.pid" 2>/dev/null) && [[ $pid ]] && kill -0 "$pid" 2>/dev/null; }
 is_gone() { ! is_alive "$1"; }
 
 install_packages() {
