@@ -30,7 +30,7 @@ def commands() -> list[list[str]]:
         for readme in sorted(HERE.glob("*/README.md"))
         for arguments in REPORT.findall(readme.read_text())
     ]
-    return [*([sys.executable, "-m", module] for module in modules), *reports]
+    return [*([sys.executable, "-m", module] for module in (*modules, "experiments.paper_hours")), *reports]
 
 
 if __name__ == "__main__":

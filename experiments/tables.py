@@ -3,9 +3,10 @@
 `python -m experiments.tables labels lester --workers 4 --folder runs/tables [softcue-train's settings]`
 trains what is not complete, of all named folders in the order of their ranks. `--list` prints it instead,
 `--check` composes and checks every run, and `--pack experiments` copies the records of complete runs into
-the folders.
+the folders. With `--paper` the runs are those of NAME/paper.yaml, a paper's own models, data and settings,
+which need a model hub and a GPU.
 
-A here.yaml has `common` overrides and `parts`. A part's jobs are the product of its `axes`, whose points are
+Such a file has `common` overrides and `parts`. A part's jobs are the product of its `axes`, whose points are
 overrides or lists of them; `always` are overrides of all its jobs, and parts of a lower `rank` come first.
 `{part}` stands for the folders of an earlier part's runs, `{part:2}` for one of them, `{part:0-4}` for five.
 """
@@ -67,9 +68,9 @@ class Table:
         return {job.part for job in self.jobs}
 
 
-def read(name: str) -> Table:
-    """The runs that experiments/NAME/here.yaml declares."""
-    settings: Any = OmegaConf.to_container(OmegaConf.load(HERE / name / "here.yaml"), resolve=False)
+def read(name: str, file: str = "here.yaml") -> Table:
+    """The runs that a file of experiments/NAME declares."""
+    settings: Any = OmegaConf.to_container(OmegaConf.load(HERE / name / file), resolve=False)
     jobs = [job for part, of in settings["parts"].items() for job in _jobs(name, part, of)]
     return Table(name=name, common=tuple(settings["common"]), jobs=tuple(jobs))
 
@@ -77,7 +78,7 @@ def read(name: str) -> Table:
 def _jobs(table: str, part: str, settings: Mapping[str, Any]) -> list[Job]:
     unknown = settings.keys() - {"always", "axes", "rank", "runs"}
     if unknown:
-        raise ValueError(f"experiments/{table}/here.yaml, {part}: {sorted(unknown)} is unknown.")
+        raise ValueError(f"experiments/{table}, {part}: {sorted(unknown)} is unknown.")
     axes = [[_listed(point) for point in points] for points in settings.get("axes", {}).values()]
     return [
         Job(
@@ -198,12 +199,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/tables"))
     parser.add_argument("--only", help="a part of the wanted jobs' lines, as --list prints them")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--paper", action="store_true", help="the runs of paper.yaml")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--pack", type=Path, metavar="TO", help="copy records to TO/NAME, and run nothing")
     arguments, settings = parser.parse_known_args()
     names = [one for one in arguments.names if "=" not in one]
     settings = [*(one for one in arguments.names if "=" in one), *settings]
-    tables = [read(name) for name in names]
+    tables = [read(name, "paper.yaml" if arguments.paper else "here.yaml") for name in names]
     if arguments.list or arguments.check:
         for table in tables:
             for job in sorted(chosen(table, arguments.only), key=lambda one: one.rank):

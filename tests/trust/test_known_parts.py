@@ -32,10 +32,8 @@ GROUPS: dict[str, tuple[str, Mapping[str, Callable[..., Any]]]] = {
 def test_every_part_that_our_configs_name_is_known(group: str) -> None:
     place, known = GROUPS[group]
     for option in options(group):
-        several = option == "tweet_topics"
-        node = OmegaConf.select(
-            train_config(f"{group}={option}"), "data.tasks.apple.task" if several else place
-        )
+        tasks = {"tweet_topics": "data.tasks.apple.task", "glue_sources": "data.tasks.mnli.task"}
+        node = OmegaConf.select(train_config(f"{group}={option}"), tasks.get(option, place))
         assert node._target_ in known, option
 
 
