@@ -32,6 +32,7 @@ CASES = {
     "prefix tuning, validated": ["prompt=prefix_tuning", "split.num_validation=6"],
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.2"],
     "a suffix prompt": ["prompt=prompt_tuning_suffix"],
+    "a noisy router": ["prompt=smop", "split.num_validation=6"],
     "a late prompt": ["prompt=late", "split.num_validation=6"],
     "two batches a step": ["prompt=p_tuning", "trainer.accumulate_grad_batches=2", "split.num_train=15"],
     "by length, Adafactor": ["data.order=length_grouped", "optimizer=adafactor", "scheduler=constant"],

@@ -23,6 +23,8 @@ CASES = {
     "prefixes": ["prompt=prefix_tuning"],
     "a suffix": ["prompt=prompt_tuning_suffix"],
     "late": ["prompt=late"],
+    "a noisy router": ["prompt=smop"],
+    "offsets of words": ["prompt=dept"],
     "an LSTM with dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.3"],
     "two batches a step": ["split.num_train=20", "trainer.accumulate_grad_batches=2"],
     "validated": ["split.num_validation=6", "objective=choice"],
