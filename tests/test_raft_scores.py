@@ -1,0 +1,51 @@
+"""The script that scores RAFT's submissions, with labels made up here."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from experiments.raft.score import NO_LEVER, SUBMISSIONS, outcomes, read_labels, table
+
+TASK, NAMES = "twitter_complaints", ["complaint", "no complaint"]
+
+
+def as_csv(labels: list[str]) -> str:
+    return "ID,Label\n" + "".join(f"{row},{label}\n" for row, label in enumerate(labels))
+
+
+def test_a_submission_is_scored_as_scikit_learn_scores_it_and_the_best_comes_first(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    truth, ours = ([NAMES[at] for at in generator.integers(0, 2, 300)] for _ in range(2))
+    (tmp_path / "labels.csv").write_text(as_csv(truth))
+    for name, submitted in (("right", truth), (NO_LEVER, ours)):
+        (tmp_path / f"{TASK}--{name}.csv.gz").write_bytes(gzip.compress(as_csv(submitted).encode()))
+    first, second = table(TASK, read_labels(tmp_path / "labels.csv"), tmp_path).splitlines()[2:]
+    assert first.startswith("| right | 1.000 [1.000, 1.000] | +")
+    assert second.endswith("| +0.000 [+0.000, +0.000] |")
+    value, low, high = map(float, re.findall(r"\d\.\d{3}", second)[:3])
+    assert value == pytest.approx(f1_score(truth, ours, average="macro"), abs=6e-4)
+    # About what a binomial share of 300 rows has.
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 300), rel=0.15)
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("row,class\n1,a\n")
+    with pytest.raises(ValueError, match=r"has the columns .*; give one with ID and Label"):
+        read_labels(tmp_path / "other.csv")
+    with pytest.raises(ValueError, match=r"IDs such as 7 are missing.*right --task"):
+        outcomes({"7": "complaint"}, {"8": "complaint"}, "ours")
+    with pytest.raises(ValueError, match=r"the labels are .*right --task"):
+        outcomes({"7": "hate speech"}, {"7": "complaint", "8": "no complaint"}, "ours")
+
+
+@pytest.mark.parametrize("path", sorted(SUBMISSIONS.glob("*.csv.gz")), ids=lambda path: path.name)
+def test_a_submission_has_every_row(path: Path) -> None:
+    labels = read_labels(path)
+    assert len(labels) == {"twitter_complaints": 3399, "tweet_eval_hate": 2966}[path.name.split("--")[0]]
+    assert len(set(labels.values())) == 2
