@@ -1,8 +1,8 @@
 """Score every submission, for whoever holds RAFT's hidden labels.
 
 `python -m experiments.raft.score LABELS.csv [--task twitter_complaints]` reads a table with the columns ID
-and Label and prints macro-F1 of each submission of that task, with a 95 % interval over rows (a bootstrap, the
-same for all), and the difference to the submission without any lever.
+and Label and prints macro-F1 of each submission of that task, with a 95 % interval over rows (a bootstrap,
+the same for all), and the difference to the submission without any lever.
 """
 
 from __future__ import annotations
