@@ -38,7 +38,7 @@ def run_app(task: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
         try:
             return task(settings)
         except KeyboardInterrupt as stop:
-            say("interrupted; the same command again goes on where this one stopped.", to=sys.stderr)
+            say("interrupted; the same command again resumes it.", to=sys.stderr)
             raise SystemExit(INTERRUPTED) from stop
         except Exception as error:
             if not _is_ours(error) and not logs_of(error):

@@ -133,7 +133,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(overrides: list[str], tmp_p
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == ("interrupted; the same command again goes on where this one stopped.")
+    assert errors.splitlines()[-1] == ("interrupted; the same command again resumes it.")
     assert "is interrupted: it resumes from its last saved state" in output + errors
     assert "Traceback" not in output + errors
     (record,) = tmp_path.glob("runs/*/record.json")

@@ -173,7 +173,7 @@ def differing_settings(case: Case) -> Iterator[Caution]:
     first: dict[str, tuple[str, object]] = {}
     differ: dict[str, None] = {}
     for one in case.loaded:
-        for path, value in one.variant.agreed.items():
+        for path, value in one.variant.common.items():
             if path.startswith(_SHARED):
                 method, other = first.setdefault(path, (one.run.method, value))
                 if method != one.run.method and other != value:

@@ -30,20 +30,20 @@ _ABSENT = object()
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What the runs of a cell agree in, and what one run has of its own, both by dotted path."""
+    """Settings by dotted path: those that the runs of a cell have in common, and those of one run alone."""
 
-    agreed: Mapping[str, Any]
+    common: Mapping[str, Any]
     replicate: Mapping[str, Any]
 
     @property
     def key(self) -> str:
-        """The method, and a digest of all that a cell's runs agree in."""
-        canonical = json.dumps(self.agreed, sort_keys=True, default=str)
-        return f"{self.agreed['method']}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+        """The method, and a digest of the common settings."""
+        canonical = json.dumps(self.common, sort_keys=True, default=str)
+        return f"{self.common['method']}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
 
 
 def variant(record: RunRecord, *, repeated: Sequence[str] = REPEATED) -> Variant:
-    """Divide a record's settings into what its cell agrees in and what is its own."""
+    """Divide the settings of a record into those its cell has in common and its own."""
     counted = {path: _plain(path, value) for path, value in identity(record.settings).items()}
     if DECLARATIONS not in record.settings:
         counted = {path: value for path, value in counted.items() if not _matches(path, _BEFORE_DECLARATIONS)}
@@ -55,7 +55,7 @@ def variant(record: RunRecord, *, repeated: Sequence[str] = REPEATED) -> Variant
         "data_fingerprint": record.data_fingerprint,
     }
     return Variant(
-        agreed=facts | {path: value for path, value in counted.items() if path not in own},
+        common=facts | {path: value for path, value in counted.items() if path not in own},
         replicate={"seed": record.seed} | {path: counted[path] for path in counted if path in own},
     )
 

@@ -142,5 +142,5 @@ def _fits(one: Loaded, name: str, patterns: Sequence[str]) -> bool:
 
 
 def _value(one: Loaded, name: str) -> str:
-    settings = {**one.variant.agreed, **one.variant.replicate}
+    settings = {**one.variant.common, **one.variant.replicate}
     return text_of(settings[name]) if name in settings else ""

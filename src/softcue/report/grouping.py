@@ -23,7 +23,7 @@ def make_cells(
     # Somebody else's runs of a method have none of our settings.
     kin: dict[tuple[str, bool], list[Mapping[str, Any]]] = {}
     for (first, _), *_ in grouped.values():
-        kin.setdefault(_kind(first), []).append(first.variant.agreed)
+        kin.setdefault(_kind(first), []).append(first.variant.common)
     paths = {kind: columns or differing(variants) for kind, variants in kin.items()}
     cells = []
     for key, group in grouped.items():
@@ -32,7 +32,7 @@ def make_cells(
             key=key,
             method=first.run.method,
             task=first.run.task,
-            settings=_settings(first.variant.agreed, paths[_kind(first)]),
+            settings=_settings(first.variant.common, paths[_kind(first)]),
             runs=tuple(replace(one.run, replicate=replicate) for one, replicate in group),
             scores={},
             cost=mean_cost([one.run.cost for one, _ in group]),
@@ -46,8 +46,8 @@ def _kind(one: Loaded) -> tuple[str, bool]:
     return one.run.method, bool(one.run.origin)
 
 
-def _settings(agreed: Mapping[str, Any], paths: Iterable[str]) -> dict[str, str]:
-    return {path: text_of(agreed[path]) for path in paths if path in agreed}
+def _settings(common: Mapping[str, Any], paths: Iterable[str]) -> dict[str, str]:
+    return {path: text_of(common[path]) for path in paths if path in common}
 
 
 def mean_cost(costs: Sequence[Cost]) -> Cost:

@@ -49,8 +49,8 @@ def load_runs(
         for scored in _scored_parts(source.record, part):
             predictions = _predictions(source, scored, collected, details=details)
             run = _run(source, scored, predictions, curves=_curves(source, collected) if details else ())
-            agreed = {**of_run.agreed, "task": scored.task}
-            placed = Variant(agreed=agreed, replicate=of_run.replicate)
+            common = {**of_run.common, "task": scored.task}
+            placed = Variant(common=common, replicate=of_run.replicate)
             collected.loaded.append(Loaded(variant=placed, run=run))
     return collected
 

@@ -112,7 +112,7 @@ def _loaded(row: Mapping[str, Any], path: Path, *, default_task: str, default_me
     task = str(given.get("task", default_task))
     seed = {"seed": text_of(given["seed"])} if "seed" in given else {}
     return Loaded(
-        variant=Variant(agreed={"method": method, "task": task, **settings}, replicate=seed),
+        variant=Variant(common={"method": method, "task": task, **settings}, replicate=seed),
         run=Run(
             run_id=f"{method} ({path.name})",
             method=method,
