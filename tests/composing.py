@@ -41,6 +41,7 @@ GIVEN = {
     "tuned=airline_complaints_cpt": ["prompt=cpt"],
     "tuned=airline_complaints_cartridge": ["prompt=cartridge"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
+    "objective=self_training": ["objective.teachers=[runs/a]", "data.train_unlabelled=5"],
     "prompt=attempt": ["prompt.sources=[runs/a,runs/b]"],
     "prompt=saved": ["prompt.path=one"],
     "prompt/initialiser=recycled": ["prompt.initialiser.path=one"],

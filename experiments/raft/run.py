@@ -30,6 +30,9 @@ INSTRUCTION = (
 )
 """RAFT's own, for its first task (arXiv 2109.14076)."""
 INSTRUCTED = f"data.task.template='{INSTRUCTION} Tweet text : {{Tweet text}} Label :'"
+SELF_TRAINING = ("objective=self_training", "data.train_unlabelled=1000", "trainer.max_epochs=2")
+TAUGHT = tuple(f"transfer {source}" for source in SOURCES)
+"""The candidates whose prompts teach a student."""
 METHODS = (
     *("prefix_tuning", "p_tuning", "prompt_tuning_suffix", "residual", "low_rank", "prefix_tuning_gated"),
     *("superposition", "cartridge", "baseline/probe", "baseline/tfidf_svm"),
@@ -100,9 +103,12 @@ class Raft:
         self.workers, self.settings = workers, settings
         self.place = () if folder is None else (f"data.source.folder={folder}",)
         self.waiting: dict[str, list[tuple[str, Candidate]]] = {}
+        self.students: dict[str, tuple[str, str, Candidate, Overrides]] = {}
+        """What follows a job of the transfer, whose prompts are then the teachers."""
 
     def submit(self, only: Sequence[str] | None) -> None:
         """Sources first, then what needs none."""
+        self.only = only
         for task in TASKS:
             for candidate in candidates(task):
                 if candidate.source is not None and (only is None or candidate.name in only):
@@ -119,7 +125,12 @@ class Raft:
                     self._folds(task, candidate, repeats=(0,) if is_method else REPEATS)
 
     def when_done(self, done: Done) -> None:
-        """Train what starts from a source that is complete."""
+        """Train what starts from a source that is complete, and students of complete prompts."""
+        if done.key in self.students and done.folders:
+            key, task, candidate, more = self.students[done.key]
+            teachers = f"objective.teachers=[{','.join(done.folders)}]"
+            own = Candidate(name=key, settings=(*candidate.settings, *SELF_TRAINING, teachers))
+            self._submit(f"{key}, self-training", task, own, more, rank=3)
         if not done.key.startswith("source ") or not done.folders:
             return
         name, _, seed = done.key.removeprefix("source ").rpartition(" ")
@@ -147,6 +158,9 @@ class Raft:
         self._submit(f"{task} {candidate.name} final", task, candidate, (*split, seeds), rank=rank)
 
     def _submit(self, key: str, task: str, candidate: Candidate, more: Overrides, *, rank: int) -> None:
+        if candidate.name in TAUGHT and (self.only is None or "self-training" in self.only):
+            # On the same fold as its teachers, so that what they held out stays held out.
+            self.students[key] = key, task, candidate, tuple(more)
         data = (f"data=raft_{task}", *self.place)
         self.workers.submit(key, (*self.settings, *data, *candidate.settings, *more), rank=rank)
 

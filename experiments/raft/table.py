@@ -65,6 +65,7 @@ def runs() -> Iterator[Run]:
             *(["transfer"] if start else []),
             *(["instructed"] if is_told else []),
             *(["choice"] if "ChoiceLoss" in settings["objective"]["_target_"] else []),
+            *(["self-training"] if "SelfTraining" in settings["objective"]["_target_"] else []),
         ]
         name = ", ".join(levers) or f"{record['method']}, no lever"
         yield Run(

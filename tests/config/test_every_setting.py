@@ -153,7 +153,7 @@ def test_the_declarations_are_these(every_config: dict[str, dict[str, Any]]) -> 
         "processes": PROCESSES,
         "where_given": {
             *(f"{backbone}.chat" for backbone in ("backbone", *OF_SOURCE)),
-            *("data.decoding", "data.max_target_length", "trainer.max_steps"),
+            *("data.decoding", "data.max_target_length", "data.train_unlabelled", "trainer.max_steps"),
             *("prompt.attentions", "prompt.submodules"),
         },
     }

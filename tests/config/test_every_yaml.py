@@ -47,6 +47,7 @@ LAST_STAGES = {
     "multitask": ("target", 3),
     "ppt": ("target", 3),
     "raft_twitter_complaints": ("together", 1),
+    "self_training": ("student", 1),
     "xprompt": ("pruned", 1),
 }
 """The jobs of each chain's last stage."""

@@ -19,6 +19,7 @@ from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, LayerError
 from softcue.runs.identity import DECLARATIONS
 
+SELF_TRAINING = "softcue.training.self_training.SelfTraining"
 TEXT_MONITORS = ("train/loss", "validation/loss", "validation/perplexity")
 """What callbacks may monitor where the target is a text: texts are generated when training has ended."""
 
@@ -35,6 +36,7 @@ def validate(config: DictConfig, data: RunData) -> None:
     if has_texts or config.data.get("decoding") is not None:
         _expect_generation(config, has_texts=has_texts)
     _expect_model_fits(config)
+    _expect_reader_of_unlabelled(config, num_tasks=len(data.tasks))
     template = data.template
     # Where nothing can be wrong, the class is not imported: that takes seconds.
     if template.num_virtual_tokens > 0 and (not _is_prefix(template) or len(data.tasks) > 1):
@@ -50,6 +52,26 @@ def validate(config: DictConfig, data: RunData) -> None:
                     f"callbacks monitor {monitor!r}, and the target is a text; choose one of "
                     f"{', '.join(TEXT_MONITORS)}."
                 )
+
+
+def _expect_reader_of_unlabelled(config: DictConfig, *, num_tasks: int) -> None:
+    """Refuse rows without a label where nothing learns from them, and a loss that waits for such rows."""
+    count, names_self_training = config.data.train_unlabelled, config.objective._target_ == SELF_TRAINING
+    if count is None and not names_self_training:
+        return
+    if count is None:
+        raise ConfigError(
+            "objective=self_training learns from rows without a label, and data.train_unlabelled is null; "
+            "set it to a number of rows."
+        )
+    is_baseline = str(config.prompt.method._target_).startswith("softcue.baselines.")
+    for is_wrong, why, way_out in (
+        (not names_self_training, "this objective reads labelled rows alone", "objective=self_training"),
+        (is_baseline, f"prompt={config.prompt.name} trains no prompt", "data.train_unlabelled=null"),
+        (num_tasks > 1, f"the data have {num_tasks} tasks", "data to one of them"),
+    ):
+        if is_wrong:
+            raise ConfigError(f"data.train_unlabelled is {count}, and {why}. Set {way_out}.")
 
 
 def _expect_model_fits(config: DictConfig) -> None:

@@ -79,6 +79,7 @@ def _task_data(config: DictConfig, node: DictConfig, batching: Batching, *, prom
         cache_dir=config.paths.cache,
         prompt=prompt,
         max_target_length=node.get("max_target_length", config.data.max_target_length),
+        num_unlabelled=config.data.train_unlabelled,
     )
 
 

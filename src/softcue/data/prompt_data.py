@@ -18,7 +18,7 @@ from softcue.data.run_data import PARTS, Batching, Part, Rows, RunData
 from softcue.data.splits import Parts, Splitter
 from softcue.data.task import REFERENCES, Task, TextTask
 from softcue.data.template import compose
-from softcue.errors import ConfigError
+from softcue.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -48,6 +48,7 @@ class PromptData(RunData):
         cache_dir: str | None,
         prompt: int = 0,
         max_target_length: int | None = None,
+        num_unlabelled: int | None = None,
     ) -> None:
         super().__init__(
             task_name=task.name, layout=layout, template=compose(layout, task.template), batching=batching
@@ -57,6 +58,7 @@ class PromptData(RunData):
         self.task = task
         self._source, self._splitter, self._max_length = source, splitter, max_length
         self._cache_dir, self._prompt, self._max_target_length = cache_dir, prompt, max_target_length
+        self._num_unlabelled = num_unlabelled or 0
         self._pool: Pool | None = None
         self._parts: Parts | None = None
         self._encoder: Encoder | None = None
@@ -79,6 +81,12 @@ class PromptData(RunData):
         self.read()
         if self._parts is None:
             self._parts = self._splitter.split(self._loaded_pool, self.task.classes)
+            found = len(self._loaded_pool.unlabelled)
+            if self._num_unlabelled > found:
+                raise DataError(
+                    f"data.train_unlabelled is {self._num_unlabelled}, and {self.task_name} has {found} rows "
+                    "without a label. Ask for fewer, or leave more labels empty."
+                )
 
     def encode(
         self,
@@ -164,6 +172,9 @@ class PromptData(RunData):
         columns = self.template.columns
         encoded = [self.encoder.encode_row(dict.fromkeys(columns, text)) for text in rows]
         return self._as_examples(encoded, self.targets(rows), self._row_choices(rows, len(encoded)))
+
+    def _training_examples(self) -> list[Example]:
+        return [*self.examples("train"), *self.examples("unlabelled")[: self._num_unlabelled]]
 
     def kinds(self, part: Part, row: int) -> list[Kind]:
         return self.encoder.kinds(self._table(part).row(row))

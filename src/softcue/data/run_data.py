@@ -138,11 +138,15 @@ class RunData(ABC):
 
     def train_dataloader(self, start: LoopPosition | None = None) -> DataLoader[Example]:
         """Training batches from a position on; None: from the start, in one process."""
-        examples, size = self.examples("train"), self.batching.batch_size
+        examples, size = self._training_examples(), self.batching.batch_size
         order = self._order(examples)
         if start is not None:
             order.start_at(start, batch_size=size)
         return self._loader(examples, batch_size=size, order=order)
+
+    def _training_examples(self) -> list[Example]:
+        """The rows that a pass over the training data sees."""
+        return self.examples("train")
 
     def val_dataloaders(self) -> list[DataLoader[Example]]:
         """The validation batches of each task that has validation rows."""

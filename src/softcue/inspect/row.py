@@ -50,11 +50,12 @@ class Token:
 def tokens_of_first_row(lm: Backbone, bank: PromptBank, data: RunData) -> list[Token]:
     """The first row of the first training batch, its label behind it."""
     batch: Batch = next(iter(data.train_dataloader()))
-    label = batch.choices[0][int(batch.target_B[0])]
+    target = int(batch.target_B[0])
+    label = batch.choices[0][max(target, 0)]
     num_pads = 0 if batch.padded is None else batch.padded.width - len(batch.rows[0])
     ids = [0] * num_pads + list(batch.rows[0])
     kinds: list[RowKind] = ["pad"] * num_pads
-    kinds += data.kinds("train", int(batch.row_B[0]))
+    kinds += data.kinds("train" if target >= 0 else "unlabelled", int(batch.row_B[0]))
     kinds += ["label"] * len(label)
     runs: list[Run] = ["own forward"] * (len(ids) + len(label) - 1)
     if isinstance(lm, StreamLM):

@@ -27,6 +27,35 @@ RowKey = tuple[int, Choices, Ids]
 """A row's prompt, its class and its ids."""
 
 
+class Teachers:
+    """The prompts of complete runs as one bank, for rows in this run's layout.
+
+    Raises:
+        ConfigError: a run with another layout.
+        RunError: no complete run.
+    """
+
+    def __init__(self, runs: Sequence[str], *, layout: str) -> None:
+        loaded = [load_bank(Path(run) / "prompt.safetensors") for run in runs]
+        for run, (_, metadata) in zip(runs, loaded, strict=True):
+            if metadata["layout"] != layout:
+                raise ConfigError(
+                    f"objective.teachers: {run} has layout {metadata['layout']!r} and this run has "
+                    f"{layout!r}; teacher and student read the same rows, so give both the same layout."
+                )
+        self.metadata = [metadata for _, metadata in loaded]
+        self.bank = PromptBank.concat([bank for bank, _ in loaded])
+
+    def expect_trained_on(self, lm: Backbone) -> None:
+        """Refuse another model than the teachers'."""
+        backbones = {metadata["backbone"] for metadata in self.metadata}
+        if backbones != {lm.spec.name}:
+            raise ConfigError(
+                f"objective.teachers were trained on {sorted(backbones)}, and this run's backbone is "
+                f"{lm.spec.name}; train the teachers on it."
+            )
+
+
 class Distillation(Objective):
     """The label loss, plus `logits` times equation 2 and `hidden` times equation 3.
 
@@ -50,23 +79,11 @@ class Distillation(Objective):
             )
         self.logits, self.hidden = logits, hidden
         self.label_loss = LanguageModelLoss()
-        loaded = [load_bank(Path(run) / "prompt.safetensors") for run in teachers]
-        for run, (_, metadata) in zip(teachers, loaded, strict=True):
-            if metadata["layout"] != layout:
-                raise ConfigError(
-                    f"objective.teachers: {run} has layout {metadata['layout']!r} and this run has "
-                    f"{layout!r}; teacher and student read the same rows, so give both the same layout."
-                )
-        self.backbones = {metadata["backbone"] for _, metadata in loaded}
-        self.teachers = PromptBank.concat([bank for bank, _ in loaded])
+        self.teachers = Teachers(teachers, layout=layout)
         self._states_of: dict[RowKey, Tensor] = {}
 
     def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:
-        if self.backbones != {lm.spec.name}:
-            raise ConfigError(
-                f"objective.teachers were trained on {sorted(self.backbones)}, and this run's backbone is "
-                f"{lm.spec.name}; train the teachers on it."
-            )
+        self.teachers.expect_trained_on(lm)
         states = lm.states(bank, batch, batch.target_choices)
         loss = self.label_loss.loss(lm.read_scores(states), batch.target_B, scoring)
         if not (self.logits or self.hidden):
@@ -92,7 +109,7 @@ class Distillation(Objective):
     def _run_teacher(self, lm: Backbone, row: Batch) -> Tensor:
         # In the weights' own precision: later steps use these states with autocast and without.
         with torch.autocast(lm.device.type, enabled=False):
-            return lm.states(self.teachers.to(lm.device), row, row.target_choices).hidden_MD
+            return lm.states(self.teachers.bank.to(lm.device), row, row.target_choices).hidden_MD
 
 
 def divergence(lm: Backbone, teacher_MD: Tensor, student_MD: Tensor) -> Tensor:
