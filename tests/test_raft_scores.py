@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from experiments.raft.score import NO_LEVER, SUBMISSIONS, outcomes, read_labels, table
+from experiments.raft.table import batch_calibrated, candidates, estimate
 
 TASK, NAMES = "twitter_complaints", ["complaint", "no complaint"]
 
@@ -49,3 +50,23 @@ def test_a_submission_has_every_row(path: Path) -> None:
     labels = read_labels(path)
     assert len(labels) == {"twitter_complaints": 3399, "tweet_eval_hate": 2966}[path.name.split("--")[0]]
     assert len(set(labels.values())) == 2
+
+
+def test_calibration_divides_each_class_by_its_mean_in_the_batch() -> None:
+    calibrated = batch_calibrated(np.array([0.8, 0.6, 0.4]))
+    # Means .6 and .4: .8 / .6 against .2 / .4, and so on.
+    expected = [(4 / 3) / (4 / 3 + 1 / 2), 1 / 2, (2 / 3) / (2 / 3 + 3 / 2)]
+    np.testing.assert_allclose(calibrated, expected)
+
+
+def test_the_estimate_of_the_transfer_counts_each_labelled_row_once_in_each_repeat() -> None:
+    found = next(of for of in candidates(TASK) if of.name == "transfer")
+    repeats = found.repeats()
+    assert [repeat.probability_SN.shape for repeat in repeats] == [(3, 50)] * 3
+    assert {int(repeat.truth_N.sum()) for repeat in repeats} == {17}
+    known = estimate(found)
+    assert known is not None
+    means = [repeat.probability_SN.mean(axis=0) > 0.5 for repeat in repeats]
+    expected = [f1_score(of.truth_N, mean, average="macro") for of, mean in zip(repeats, means, strict=True)]
+    assert known.together == pytest.approx(expected)
+    assert known.resampled_K.mean() == pytest.approx(np.mean(expected), abs=0.02)

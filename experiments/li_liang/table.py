@@ -18,7 +18,7 @@ def label(record: RunRecord) -> Label:
     """What is trained and where, and how many virtual tokens there are."""
     layout = record.settings["prompt"]["layout"]
     length = layout.partition("[soft:")[2].partition("]")[0]
-    if record.method == "prompt_tuning":
+    if record.method.startswith("prompt_tuning"):
         return (FRONT if layout.startswith("[") else BEHIND), length
     return (PROJECTED if record.method == "prefix_tuning_projected" else FLAT), length
 
