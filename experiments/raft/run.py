@@ -30,6 +30,13 @@ INSTRUCTION = (
 )
 """RAFT's own, for its first task (arXiv 2109.14076)."""
 INSTRUCTED = f"data.task.template='{INSTRUCTION} Tweet text : {{Tweet text}} Label :'"
+NEIGHBOURS = (
+    "data.source._target_=experiments.raft.neighbours.Neighbours",
+    "+data.source.split=${split}",
+    "+data.source.num_neighbours=3",
+    "data.task.template='{neighbours}Tweet text : {Tweet text} Label :'",
+)
+"""The three most similar labelled tweets in front of each."""
 SELF_TRAINING = ("objective=self_training", "data.train_unlabelled=1000", "trainer.max_epochs=2")
 TAUGHT = tuple(f"transfer {source}" for source in SOURCES)
 """The candidates whose prompts teach a student."""
@@ -82,6 +89,8 @@ def candidates(task: str) -> list[Candidate]:
         Candidate(name="choice", settings=(*BASE, *choice)),
         Candidate(name="instructed, choice", settings=(*BASE, *told, *choice)),
         Candidate(name="started from the instruction", settings=(*BASE, *start)),
+        Candidate(name="neighbours", settings=(*BASE, *NEIGHBOURS)),
+        Candidate(name="transfer, neighbours", settings=(*BASE, *low, *NEIGHBOURS), source="plain"),
         Candidate(name="chat", settings=(*BASE, "backbone.chat=true")),
         Candidate(name="5 tokens", settings=(*BASE, "prompt.layout='[soft:5]{input}'")),
         Candidate(name="rate 0.03", settings=("prompt=prompt_tuning", "prompt.learning_rate=0.03")),

@@ -78,6 +78,7 @@ def runs() -> Iterator[Run]:
         levers = [
             *(["transfer"] if start else []),
             *(["instructed"] if is_told else []),
+            *(["neighbours"] if "num_neighbours" in settings["data"]["source"] else []),
             *(["choice"] if "ChoiceLoss" in settings["objective"]["_target_"] else []),
             *(["self-training"] if "SelfTraining" in settings["objective"]["_target_"] else []),
         ]

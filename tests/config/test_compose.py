@@ -131,6 +131,9 @@ def test_the_command_refuses_what_would_be_ignored_and_logs_what_nothing_reads(
     monkeypatch.setattr(sys, "argv", [*common, "data.instruction=Judge"])
     main()
     assert "data.instruction is given, but nothing in this run reads it" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*common, "+data.same=${split}"])
+    main()
+    assert "would run: 50 train rows" in capsys.readouterr().out
 
 
 def test_a_users_own_yaml_declares_what_does_not_count(tmp_path: Path) -> None:

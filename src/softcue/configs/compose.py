@@ -166,9 +166,10 @@ def expect_command_read(settings: DictConfig) -> None:
     Raises:
         ConfigError: as `expect_all_read`.
     """
-    given = HydraConfig.get().overrides
-    composer = Composer(GlobalHydra.instance().config_loader(), hydra_overrides=given.hydra)
-    for path in expect_all_read(settings, composer.own_settings(given.task)):
+    # As typed: an override such as data.source.split=${split} is not the mapping that it stands for.
+    given = cast(dict[str, Any], OmegaConf.to_container(HydraConfig.get().overrides, resolve=False))
+    composer = Composer(GlobalHydra.instance().config_loader(), hydra_overrides=given["hydra"])
+    for path in expect_all_read(settings, composer.own_settings(given["task"])):
         log.warning("%s is given, but nothing in this run reads it", path)
 
 
