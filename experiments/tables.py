@@ -9,6 +9,7 @@ which need a model hub and a GPU.
 Such a file has `common` overrides and `parts`. A part's jobs are the product of its `axes`, whose points are
 overrides or lists of them; `always` are overrides of all its jobs, and parts of a lower `rank` come first.
 `{part}` stands for the folders of an earlier part's runs, `{part:2}` for one of them, `{part:0-4}` for five.
+`recorded` names a folder of records of another experiment: runs that stand there are not trained again.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Table:
     name: str
     common: Overrides
     jobs: tuple[Job, ...]
+    recorded: str | None = None
 
     @property
     def parts(self) -> set[str]:
@@ -72,7 +74,8 @@ def read(name: str, file: str = "here.yaml") -> Table:
     """The runs that a file of experiments/NAME declares."""
     settings: Any = OmegaConf.to_container(OmegaConf.load(HERE / name / file), resolve=False)
     jobs = [job for part, of in settings["parts"].items() for job in _jobs(name, part, of)]
-    return Table(name=name, common=tuple(settings["common"]), jobs=tuple(jobs))
+    recorded = settings.get("recorded")
+    return Table(name=name, common=tuple(settings["common"]), jobs=tuple(jobs), recorded=recorded)
 
 
 def _jobs(table: str, part: str, settings: Mapping[str, Any]) -> list[Job]:
@@ -183,12 +186,25 @@ def check(table: Table, only: str | None) -> None:
 
 
 def pack(table: Table, folder: Path, to: Path) -> int:
-    """Copy the records and test predictions of complete runs; return how many."""
-    found = 0
+    """Copy the records and test predictions of complete runs that are this table's own; return how many."""
+    found, others = 0, {path.name for path in recorded(table)}
     for runs in sorted({job.runs for job in table.jobs}):
         for path in sorted((folder / table.name / runs).glob("*/record.json")):
-            found += keep(path.parent, to / table.name / runs)
+            if path.parent.name not in others:
+                found += keep(path.parent, to / table.name / runs)
     return found
+
+
+def recorded(table: Table) -> list[Path]:
+    """The runs of another experiment that this table shows too."""
+    return [] if table.recorded is None else sorted((HERE / table.recorded).glob("*-*"))
+
+
+def take_recorded(table: Table, folder: Path) -> None:
+    """Put such records where the table's own runs come, as they count as complete there."""
+    for path in recorded(table):
+        if not (folder / table.name / "runs" / path.name).exists():
+            keep(path, folder / table.name / "runs")
 
 
 def main() -> None:
@@ -218,6 +234,8 @@ def main() -> None:
         for table in tables:
             print(f"{table.name}: {pack(table, arguments.folder, arguments.pack)} complete runs")
         return
+    for table in tables:
+        take_recorded(table, arguments.folder)
     until = time.time() + arguments.seconds
     workers = Workers(arguments.workers)
     work = Tables(workers, tables, arguments.folder, tuple(settings))

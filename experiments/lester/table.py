@@ -76,7 +76,7 @@ def member_label(record: RunRecord) -> Label | None:
 
 def figure_3() -> str:
     """Starts by lengths, and what the paper says of them."""
-    groups = Groups.read([HERE / "runs"], figure_3_label)
+    groups = Groups.read([HERE / "runs", HERE.parent / "methods" / "runs"], figure_3_label)
     told = STARTS["Text"]
     lengths = [
         Question(

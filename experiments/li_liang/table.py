@@ -9,23 +9,31 @@ from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 
 HERE = Path(__file__).parent
+METHODS = HERE.parent / "methods" / "runs"
+"""Where the runs of 20 tokens are."""
 LENGTHS = ("1", "5", "10", "20", "40")
 FRONT, BEHIND = "embeddings in front (EMB)", "embeddings behind the text (INFIX's place)"
 PROJECTED, FLAT = "prefix of every layer, by an MLP", "prefix of every layer, flat"
 
 
-def label(record: RunRecord) -> Label:
-    """What is trained and where, and how many virtual tokens there are."""
-    layout = record.settings["prompt"]["layout"]
-    length = layout.partition("[soft:")[2].partition("]")[0]
-    if record.method.startswith("prompt_tuning"):
-        return (FRONT if layout.startswith("[") else BEHIND), length
-    return (PROJECTED if record.method == "prefix_tuning_projected" else FLAT), length
+PLACES = {
+    "prompt_tuning": FRONT,
+    "prompt_tuning_suffix": BEHIND,
+    "prefix_tuning_projected": PROJECTED,
+    "prefix_tuning": FLAT,
+}
+
+
+def label(record: RunRecord) -> Label | None:
+    """What is trained and where, and how many virtual tokens there are; None for another method."""
+    if record.method not in PLACES:
+        return None
+    return PLACES[record.method], record.settings["prompt"]["layout"].partition("[soft:")[2].partition("]")[0]
 
 
 def table() -> str:
     """Places by lengths; then Table 4's order, and the length that Figure 4 finds best."""
-    groups = Groups.read([HERE / "runs"], label)
+    groups = Groups.read([HERE / "runs", METHODS], label)
     places = [
         Question(
             words=f"a prefix of {length} ahead of {length} {what}",

@@ -82,7 +82,10 @@ REFUSED = {
     "a GPU that is not there": (["trainer=gpu"], r"trainer: .*lightning\.Trainer .*[Nn]o supported gpu"),
     "an unknown argument of the Trainer": (["+trainer.max_epoch=3"], r"trainer: .*max_epoch"),
     "an unknown argument of a callback": (["+callbacks.last.every=3"], r"callbacks\.last: .*every"),
-    "a class that is not there": (["+callbacks.x._target_=no.such.Thing"], r"callbacks\.x: no\.such\.Thing"),
+    "a class that is not there": (
+        ["+callbacks.x._target_=no.such.Thing"],
+        r"callbacks\.x: no\.such\.Thing is not found",
+    ),
     "a scheduler with foreign settings": (COSINE[:1], r"scheduler: CosineAnnealingLR does not take .*name"),
     "a scheduler that waits": (
         ["scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau"],

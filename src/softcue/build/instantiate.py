@@ -29,6 +29,11 @@ def make(node: DictConfig, **settings: object) -> Any:
         if cause is None or not _is_of_settings(cause):
             raise
         place, target = node._get_full_key(None) or "settings", node.get("_target_")
+        if isinstance(cause, ImportError):
+            raise ConfigError(
+                f"{place}: {target} is not found ({cause.__cause__ or cause}). Correct _target_, or put the "
+                "folder of its package on PYTHONPATH."
+            ) from error
         raise ConfigError(f"{place}: {target} does not take these settings ({cause}).") from error
 
 
