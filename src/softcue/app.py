@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 import softcue
 from softcue.cli import print_error, run_app
 from softcue.configs import CONFIG_PATH
-from softcue.configs.compose import expect_command_read, without_null_groups
-from softcue.configs.options import expect_options
+from softcue.configs.compose import expect_command_read
+from softcue.configs.options import expect_options, without_null_groups
 from softcue.errors import ConfigError
 
 
@@ -27,9 +27,9 @@ def main() -> None:
     else:
         try:
             expect_options(arguments)
+            sys.argv[1:] = without_null_groups(arguments)
         except ConfigError as error:
             raise print_error(error) from error
-        sys.argv[1:] = without_null_groups(arguments)
         run()
 
 

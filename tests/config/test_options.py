@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from softcue.configs.options import expect_options
+from softcue.configs.options import expect_options, without_null_groups
 from softcue.errors import ConfigError
-from tests.composing import CHOICES
+from tests.composing import CHOICES, composer
 from tests.entry_points import run_script
 
 
@@ -46,3 +46,24 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
     done = run_script("softcue-train", "prompt=tfidf", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("error: prompt=tfidf: there is no such option; did you mean")
+
+
+def test_null_is_for_groups_that_a_run_may_do_without() -> None:
+    given = [
+        "tuned=null",
+        "logger=null",
+        "sweep=null",
+        "prompt=p_tuning",
+        "data.max_length=null",
+        "hydra/launcher=x",
+    ]
+    kept = ["~tuned", "~logger", "prompt=p_tuning", "data.max_length=null"]
+    assert without_null_groups(given) == kept
+    with pytest.raises(ConfigError, match=r"trainer=null: a run needs one of .*cpu, .*gpu"):
+        without_null_groups(["trainer=null"])
+
+
+def test_tuned_settings_can_be_left_out() -> None:
+    chosen = ["data=airline_complaints", "prompt=residual"]
+    tuned, own = (composer().compose([*chosen, *more]) for more in ([], ["tuned=null"]))
+    assert (tuned.prompt.learning_rate, own.prompt.learning_rate) == (0.06453, 0.01)

@@ -26,12 +26,11 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
+from softcue.configs.options import without_null_groups
 from softcue.errors import ConfigError
 from softcue.runs.identity import leaves, paths_as
 
 log = logging.getLogger(__name__)
-
-OPTIONAL_GROUPS = ("callbacks", "logger", "scheduler")
 
 _NAME = re.compile(r"(?<=[{:,])\s*(\.*)(\w+(?:\.\w+)*)")
 """A setting named in an interpolation: `${a.b}`, `${..a.b}`, `${resolver:a.b,c}`."""
@@ -152,12 +151,6 @@ class Composer:
         config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         return config
-
-
-def without_null_groups(overrides: Sequence[str]) -> list[str]:
-    """Overrides in which `logger=null` is `~logger`, as Hydra wants it, for each group that may be absent."""
-    nulls = {f"{group}=null": f"~{group}" for group in OPTIONAL_GROUPS}
-    return [nulls.get(text, text) for text in overrides]
 
 
 def expect_command_read(settings: DictConfig) -> None:

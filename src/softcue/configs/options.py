@@ -1,4 +1,4 @@
-"""Options of groups on the command line: a name that no YAML has is refused, with those that are near."""
+"""Options of groups on the command line: names that no YAML has, and null."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 
 from softcue.configs import CONFIG_PATH
 from softcue.errors import ConfigError
+
+OPTIONAL_GROUPS = ("callbacks", "logger", "scheduler", "tuned")
+"""Groups of which a run has an option by default and needs none."""
+CHOSEN_GROUPS = ("debug", "experiment", "sweep")
+"""Groups of which a run has an option only where one is given."""
 
 _CHOICE = re.compile(r"\+{0,2}(?P<group>[\w/]+)(@[\w.]+)?=(?P<options>[\w./,-]+)")
 _ELSEWHERE = ("-sc", "--shell-completion", "hydra.searchpath")
@@ -34,6 +39,25 @@ def expect_options(arguments: Sequence[str]) -> None:
         for name in choice["options"].split(","):
             if options and name not in (*options, "null"):
                 raise ConfigError(_message(choice["group"], name, options))
+
+
+def without_null_groups(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which `logger=null` is `~logger`, as Hydra wants it, and `sweep=null` is left out.
+
+    Raises:
+        ConfigError: null for a group of which every run needs an option.
+    """
+    result = []
+    for text in overrides:
+        group, _, value = text.partition("=")
+        if value != "null" or group.startswith("hydra") or not (group and (CONFIG_PATH / group).is_dir()):
+            result.append(text)
+        elif group in OPTIONAL_GROUPS:
+            result.append(f"~{group}")
+        elif group not in CHOSEN_GROUPS:
+            shown = ", ".join(name for name in _options([CONFIG_PATH / group]) if "/" not in name)
+            raise ConfigError(f"{text}: a run needs one of {shown}.")
+    return result
 
 
 def _own_folders(arguments: Sequence[str]) -> Iterator[Path]:
