@@ -57,7 +57,7 @@ def test_a_mistake_is_one_line_without_a_stack(
     command(DataError("rows.csv is empty"))
     assert capsys.readouterr().err == "error: rows.csv is empty\n"
     command(InterpolationKeyError("Interpolation key 'x' not found\n    full_key: seed"))
-    assert capsys.readouterr().err == "error: Interpolation key 'x' not found full_key: seed\n"
+    assert capsys.readouterr().err == "error: Interpolation key 'x' not found (seed)\n"
 
 
 def test_a_bug_says_so_with_its_stack_once(

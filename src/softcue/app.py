@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import hydra
 from omegaconf import DictConfig
 
 import softcue
-from softcue.cli import print_error, run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app, print_error
 from softcue.configs.compose import expect_command_read
 from softcue.configs.options import expect_options, without_null_groups
 from softcue.errors import ConfigError
@@ -33,8 +31,7 @@ def main() -> None:
         run()
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="train")
-@run_app
+@hydra_app("train")
 def run(config: DictConfig) -> None:
     """The Hydra app."""
     expect_command_read(config)

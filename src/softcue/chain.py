@@ -6,20 +6,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from softcue.cli import run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app
 from softcue.configs.compose import Composer
 from softcue.sweep.grid import combinations
 
 log = logging.getLogger(__name__)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="chain")
-@run_app
+@hydra_app("chain")
 def main(config: DictConfig) -> None:
     """The Hydra app."""
     stages = {str(name): list(overrides) for name, overrides in config.stages.items()}

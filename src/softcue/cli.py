@@ -3,30 +3,102 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import wraps
 from typing import Any, TextIO, TypeVar
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from softcue.errors import SoftcueError, logs_of, printable
+from softcue.configs import CONFIG_PATH
+from softcue.configs.mistakes import explain
+from softcue.errors import ConfigError, SoftcueError, logs_of, printable
+from softcue.runs.identity import leaves
 
 T = TypeVar("T")
 
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended: 128 + SIGINT."""
 
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+"""With this variable set, Hydra passes errors on and does not print them itself."""
+_VALUED = (
+    "--config-dir",
+    "-cd",
+    "--config-name",
+    "-cn",
+    "--config-path",
+    "-cp",
+    "--package",
+    "-p",
+    "--cfg",
+    "-c",
+)
+"""Hydra's flags whose value may be the next argument."""
+
+
+def hydra_app(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Decorate what a command does with its settings, `conf/<config_name>.yaml` and the command line's.
+
+    All errors are printed as `run_app` says, those of Hydra itself included.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        app = hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name=config_name)(
+            run_app(task)
+        )
+
+        @wraps(task)
+        def main() -> None:
+            arguments = sys.argv[1:]
+            sys.argv[1:] = flags_first(arguments)
+            if _FULL_ERROR in os.environ:
+                app()
+                return
+            os.environ[_FULL_ERROR] = "1"
+            try:
+                app()
+            except (HydraException, OmegaConfBaseException) as error:
+                raise print_error(ConfigError(explain(error, _settings(config_name, arguments)))) from error
+            finally:
+                os.environ.pop(_FULL_ERROR, None)
+
+        return main
+
+    return decorate
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra's flags in front of the settings, since it refuses settings on both sides of a flag."""
+    flags: list[str] = []
+    settings: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_setting = not argument.startswith("-") and before not in _VALUED
+        (settings if is_setting else flags).append(argument)
+    return [*flags, *settings]
+
+
+def _settings(config_name: str, arguments: Sequence[str]) -> Collection[str]:
+    """The paths of all settings of a command."""
+    if config_name == "train":
+        from softcue.configs.compose import known_settings
+
+        return known_settings(arguments)
+    config: Any = OmegaConf.to_container(OmegaConf.load(CONFIG_PATH / f"{config_name}.yaml"))
+    return [path for path, _ in leaves(config)]
+
 
 def run_app(task: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:
-    """Decorate a Hydra task so that an error is printed as one line; goes under `@hydra.main`.
+    """Decorate a Hydra task so that an error is printed as one line; `hydra_app` does it.
 
     A single run then exits with code 1. In a multirun the other jobs continue, and the sweep lists
     the failed ones at its end. An exception that is none of ours is a bug: the line says so and where its
@@ -85,6 +157,8 @@ def _is_ours(error: Exception) -> bool:
 def _line(error: Exception) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"error: {error.full_key} has no default; give it as {error.full_key}=..."
+    if isinstance(error, OmegaConfBaseException):
+        return f"error: {explain(error, ())}"
     text = " ".join(str(error).split())
     if _is_ours(error):
         return f"error: {text}"

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from softcue.build.checks import validate
 from softcue.build.data import build_data, fill_tasks
 from softcue.configs.combinations import expect_evolution_possible
+from softcue.configs.mistakes import explain
 from softcue.configs.ranges import expect_in_range
 from softcue.data.classes import named_classes
 from softcue.data.run_data import ON_REQUEST, Part, RunData
@@ -86,7 +87,7 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         with suppress(OmegaConfBaseException):
             expect_given(config)
-        raise ConfigError(str(error)) from error
+        raise ConfigError(explain(error, ())) from error
     settings = gather_declarations(_with_class_names(settings))
     values = dict(leaves(settings))
     if "???" in values.values():

@@ -117,6 +117,27 @@ def test_one_setting_for_one_thing_is_accepted(overrides: list[str]) -> None:
     assert expect_all_read(config, composer().own_settings(overrides)) == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["+prompt.learningrate=1"],
+            r"learningrate=1 is given: .*did you mean prompt\.learning_rate\?",
+        ),
+        (["+split.own={a: 1}", "+note=x"], r"note=x is given: there is no such setting; --help lists"),
+        (["data=tweet_topics", "+data.batches=3"], r"data\.batches=3 is given: .*did you mean data\.batch"),
+    ],
+)
+def test_what_is_added_and_not_read_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        composer().compose(overrides)
+
+
+def test_what_is_added_and_read_is_accepted() -> None:
+    composer().compose(["+share=0.5", "prompt.learning_rate=${share}", "+trainer.profiler=simple"])
+    composer().compose(["+metrics.mine._target_=x", "+prompt.method.mine=1", "+callbacks.mine.patience=3"])
+
+
 def test_the_command_refuses_what_would_be_ignored_and_logs_what_nothing_reads(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,7 +152,7 @@ def test_the_command_refuses_what_would_be_ignored_and_logs_what_nothing_reads(
     monkeypatch.setattr(sys, "argv", [*common, "data.instruction=Judge"])
     main()
     assert "data.instruction is given, but nothing in this run reads it" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*common, "+data.same=${split}"])
+    monkeypatch.setattr(sys, "argv", [*common, "+logger.same=${split}"])
     main()
     assert "would run: 50 train rows" in capsys.readouterr().out
 

@@ -49,21 +49,23 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
 
 
 def test_null_is_for_groups_that_a_run_may_do_without() -> None:
-    given = [
-        "tuned=null",
-        "logger=null",
-        "sweep=null",
-        "prompt=p_tuning",
-        "data.max_length=null",
-        "hydra/launcher=x",
-    ]
-    kept = ["~tuned", "~logger", "prompt=p_tuning", "data.max_length=null"]
+    given = ["tuned=null", "~logger", "sweep=null", "prompt=p_tuning", "data.max_length=null", "~data.x"]
+    kept = ["~tuned", "~logger", "prompt=p_tuning", "data.max_length=null", "~data.x"]
     assert without_null_groups(given) == kept
-    with pytest.raises(ConfigError, match=r"trainer=null: a run needs one of .*cpu, .*gpu"):
-        without_null_groups(["trainer=null"])
+    for text in ("trainer=null", "~trainer", "trainer="):
+        with pytest.raises(ConfigError, match=f"{text}: a run needs one of .*cpu, .*gpu"):
+            without_null_groups([text])
+    with pytest.raises(ConfigError, match="=1: write name=value"):
+        without_null_groups(["=1"])
 
 
 def test_tuned_settings_can_be_left_out() -> None:
     chosen = ["data=airline_complaints", "prompt=residual"]
     tuned, own = (composer().compose([*chosen, *more]) for more in ([], ["tuned=null"]))
     assert (tuned.prompt.learning_rate, own.prompt.learning_rate) == (0.06453, 0.01)
+
+
+def test_several_options_are_for_a_sweep() -> None:
+    with pytest.raises(ConfigError, match=r"to compare several, -m prompt=p_tuning,residual\."):
+        expect_options(["prompt=[p_tuning,residual]"])
+    expect_options(["logger=[csv,wandb]"])

@@ -110,7 +110,7 @@ def test_a_dry_run_lists_the_jobs_their_states_and_the_time_they_need(sweep: Swe
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sed=1,2"], "job 0 (sed=1): Could not override 'sed'. To append to your config use +sed=1"),
+        (["sed=1,2"], "job 0 (sed=1): sed: there is no such setting; did you mean seed?"),
         (
             ["prompt=prompt_tuning,prefix_tuning", 'prompt.layout="{input}[soft:3]"'],
             "job 1 (prompt=prefix_tuning): prompt.layout is '{input}[soft:3]', but prefix_tuning puts",

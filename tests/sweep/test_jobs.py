@@ -81,5 +81,5 @@ def test_a_label_is_what_jobs_do_not_share(jobs: Jobs) -> None:
 
 
 def test_a_job_that_cannot_be_composed_is_named(jobs: Jobs) -> None:
-    with pytest.raises(ConfigError, match=r"no job was started: job 1 \(split.folds=3\): Could not override"):
+    with pytest.raises(ConfigError, match=r"no job was started: job 1 \(split.folds=3\): split.folds: there"):
         jobs.from_overrides([[*COMMON, "seed=1"], [*COMMON, "split.folds=3"]])

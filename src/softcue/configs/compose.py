@@ -22,15 +22,20 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
-from softcue.configs.options import without_null_groups
+from softcue.configs.mistakes import explain, no_such_setting
+from softcue.configs.options import own_folders, without_null_groups
 from softcue.errors import ConfigError
 from softcue.runs.identity import leaves, paths_as
 
 log = logging.getLogger(__name__)
+
+OPEN_GROUPS = ("callbacks", "logger", "metrics", "trainer")
+"""Mappings to which settings may be added: what is in them takes settings by itself."""
 
 _NAME = re.compile(r"(?<=[{:,])\s*(\.*)(\w+(?:\.\w+)*)")
 """A setting named in an interpolation: `${a.b}`, `${..a.b}`, `${resolver:a.b,c}`."""
@@ -108,11 +113,18 @@ class Composer:
         return config
 
     def compose_unchecked(self, overrides: Sequence[str]) -> DictConfig:
-        """What `hydra.compose` gives for these overrides."""
+        """What `hydra.compose` gives for these overrides; ConfigError for those that it does not take."""
         groups, values = self._split(overrides)
         config = cast(DictConfig, pickle.loads(self._base(groups).config))
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        except ConfigCompositionException as error:
+            raise ConfigError(explain(error, self.paths(overrides))) from error
         return config
+
+    def paths(self, overrides: Sequence[str]) -> list[str]:
+        """The settings that there are, by path."""
+        return [path for path, _ in leaves(self.own_settings(overrides))]
 
     def own_settings(self, overrides: Sequence[str]) -> Mapping[str, Any]:
         """What the chosen groups' files hold, without tuned settings, experiments or single values."""
@@ -153,6 +165,20 @@ class Composer:
         return config
 
 
+def known_settings(arguments: Sequence[str]) -> list[str]:
+    """The settings, by path, of a command line that may be wrong; of a sweep's options, the first counts."""
+    composer = Composer(config_loader(*own_folders(arguments)))
+    choices = [
+        f"{group}={options.partition(',')[0]}"
+        for group, equals, options in (argument.partition("=") for argument in arguments)
+        if equals and group and (CONFIG_PATH / group).is_dir()
+    ]
+    try:
+        return composer.paths(choices)
+    except (HydraException, ValueError):
+        return composer.paths([])
+
+
 def expect_command_read(settings: DictConfig) -> None:
     """Check the settings of the Hydra app that runs now, and log those that nothing reads.
 
@@ -173,10 +199,14 @@ def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
 
     Raises:
         ConfigError: a given setting has no effect because another one, which would refer to it, is given
-            too; names both.
+            too; names both. Or a setting was added that nothing reads.
     """
     raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     now, before = dict(leaves(raw)), dict(leaves(own))
+    for path in sorted(now.keys() - before.keys()):
+        is_whole = any(known.startswith(f"{path}.") for known in before)
+        if not is_whole and not _may_be_added(path, raw) and not _readers(path, now):
+            raise ConfigError(f"{path}={now[path]} is given: {no_such_setting(path, before)}")
     if raw["joint"]["seed"] and now["seed"] != before["seed"]:
         raise ConfigError(_both("joint.seed", "seed", now))
     by_reference = sorted(paths_as(raw, "by_reference"))
@@ -186,6 +216,19 @@ def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
         for reader in _readers(path, before):
             raise ConfigError(_both(reader, path, now))
     return unread
+
+
+def _may_be_added(path: str, settings: Mapping[str, Any]) -> bool:
+    """Whether something that is made of settings, or a mapping of such, takes it or refuses it by itself."""
+    parts = path.split(".")
+    if parts[0] in OPEN_GROUPS:
+        return True
+    node: Any = settings
+    for part in parts[:-1]:
+        node = node[part]
+        if "_target_" in node:
+            return True
+    return False
 
 
 def _both(winner: str, loser: str, values: Mapping[str, Any]) -> str:

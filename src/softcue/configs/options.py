@@ -16,6 +16,8 @@ CHOSEN_GROUPS = ("debug", "experiment", "sweep")
 """Groups of which a run has an option only where one is given."""
 
 _CHOICE = re.compile(r"\+{0,2}(?P<group>[\w/]+)(@[\w.]+)?=(?P<options>[\w./,-]+)")
+_SEVERAL = re.compile(r"(prompt|data|backbone|split|objective|scoring|optimizer|trainer)=\[([^\[\]]*)\]")
+"""Groups of which a run has one option."""
 _ELSEWHERE = ("-sc", "--shell-completion", "hydra.searchpath")
 """Arguments with which words are incomplete, or options may stand in folders that only Hydra knows."""
 
@@ -30,8 +32,10 @@ def expect_options(arguments: Sequence[str]) -> None:
     """
     if any(argument.startswith(_ELSEWHERE) for argument in arguments):
         return
-    folders = [CONFIG_PATH, *_own_folders(arguments)]
+    folders = [CONFIG_PATH, *own_folders(arguments)]
     for argument in arguments:
+        if several := _SEVERAL.fullmatch(argument):
+            raise ConfigError(f"{argument}: a run has one; to compare several, -m {several[1]}={several[2]}.")
         choice = _CHOICE.fullmatch(argument)
         if choice is None or choice["group"].startswith("hydra"):
             continue
@@ -45,12 +49,15 @@ def without_null_groups(overrides: Sequence[str]) -> list[str]:
     """Overrides in which `logger=null` is `~logger`, as Hydra wants it, and `sweep=null` is left out.
 
     Raises:
-        ConfigError: null for a group of which every run needs an option.
+        ConfigError: no option, as `prompt=null` or `~prompt`, for a group of which every run needs one.
     """
     result = []
     for text in overrides:
-        group, _, value = text.partition("=")
-        if value != "null" or group.startswith("hydra") or not (group and (CONFIG_PATH / group).is_dir()):
+        group, equals, option = text.removeprefix("~").partition("=")
+        if not group:
+            raise ConfigError(f"{text}: write name=value, as in seed=1.")
+        is_left_out = text.startswith("~") or (equals and option in ("null", ""))
+        if not is_left_out or group.startswith("hydra") or not (CONFIG_PATH / group).is_dir():
             result.append(text)
         elif group in OPTIONAL_GROUPS:
             result.append(f"~{group}")
@@ -60,8 +67,8 @@ def without_null_groups(overrides: Sequence[str]) -> list[str]:
     return result
 
 
-def _own_folders(arguments: Sequence[str]) -> Iterator[Path]:
-    """The folders of `--config-dir FOLDER` and its other spellings."""
+def own_folders(arguments: Sequence[str]) -> Iterator[Path]:
+    """The folders of options of one's own: `--config-dir FOLDER` and its other spellings."""
     for at, argument in enumerate(arguments):
         flag, _, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
-from softcue.cli import run_app, say
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app, say
 from softcue.errors import ConfigError
 
 TARGETS = ("peft", "vllm")
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="export")
-@run_app
+@hydra_app("export")
 def main(settings: DictConfig) -> None:
     """Export one run."""
     if settings.to not in TARGETS:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 
-from softcue.cli import run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app
 from softcue.errors import ConfigError
 from softcue.runs.atomic import write_atomic
 from softcue.runs.symptoms import Symptom
@@ -19,8 +17,7 @@ from softcue.tables.table import Column, Table
 PICTURES = ("png", "svg")
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="inspect")
-@run_app
+@hydra_app("inspect")
 def main(settings: DictConfig) -> None:
     """Write what a run's prompt is near, how far it moved and what attends to it."""
     _check(settings)

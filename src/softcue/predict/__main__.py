@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
-import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from softcue.cli import run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app
 from softcue.predict.command import predict_table
 from softcue.predict.settings import PredictSettings
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="predict")
-@run_app
+@hydra_app("predict")
 def main(settings: DictConfig) -> None:
     """Predict the class of every row of a table."""
     try:

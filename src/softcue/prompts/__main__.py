@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hydra
 from omegaconf import DictConfig, ListConfig
 
-from softcue.cli import run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app
 from softcue.errors import RunError
 from softcue.tables.render import expect_format, write_tables
 from softcue.tables.table import Column, Table, number
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
     from softcue.prompts.library import Match
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="prompts")
-@run_app
+@hydra_app("prompts")
 def main(settings: DictConfig) -> None:
     """List a library's prompts, the nearest to the query first."""
     expect_format(settings.format)

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from softcue.cli import run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app
 from softcue.errors import ConfigError
 from softcue.runs.clean import remove_failed
 from softcue.runs.metrics import metric_named
@@ -32,8 +30,7 @@ def main() -> None:
     _report()
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="report")
-@run_app
+@hydra_app("report")
 def _report(settings: DictConfig) -> None:
     expect_format(settings.format)
     request = read_request(settings)

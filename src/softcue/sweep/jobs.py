@@ -17,6 +17,7 @@ from rich.progress import track
 from softcue.build.checks import validate
 from softcue.build.data import build_data
 from softcue.configs.compose import Composer
+from softcue.configs.mistakes import explain
 from softcue.errors import ConfigError, DataError, SoftcueError
 from softcue.plan import asked_parts, fingerprint_of, folder_of, members, resolve
 from softcue.runs.store import RunFolder
@@ -103,7 +104,8 @@ class Jobs:
             settings = [(member, resolve(member)) for member in members(config)]
             folders = tuple(self._folder(*of) for of in settings)
         except (HydraException, OmegaConfBaseException, SoftcueError) as error:
-            raise ConfigError(f"no job was started: job {number} ({label}): {error}") from error
+            reason = error if isinstance(error, SoftcueError) else explain(error, ())
+            raise ConfigError(f"no job was started: job {number} ({label}): {reason}") from error
         if seed is not None and len(settings) == 1:
             series.add(seed, settings[0][1])
         return _made(number, overrides, label, settings[0][1], folders)

@@ -10,13 +10,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import hydra
 from omegaconf import DictConfig
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from softcue.cli import run_app
-from softcue.configs import CONFIG_PATH
+from softcue.cli import hydra_app
 from softcue.errors import ConfigError, RunError
 from softcue.runs.metrics import metric_named
 from softcue.sweep.state import SweepFolder, SweepSnapshot
@@ -29,8 +27,7 @@ Between two rounds of a search, or before failed jobs are run again, all jobs ha
 """
 
 
-@hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name="watch")
-@run_app
+@hydra_app("watch")
 def main(settings: DictConfig) -> None:
     """Show the state of the sweep in a folder."""
     if settings.refresh_s <= 0:

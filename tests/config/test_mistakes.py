@@ -1,0 +1,97 @@
+"""What commands say of a command line that Hydra refuses: one line, with the way out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from softcue.app import main as train
+from softcue.cli import flags_first
+from softcue.predict.__main__ import main as predict
+from softcue.report.__main__ import main as report
+
+Main = Callable[[], None]
+
+MISTAKES: dict[str, tuple[Main, list[str], str]] = {
+    "a name that is near another": (train, ["prompt.learningrate=1"], "did you mean prompt.learning_rate?"),
+    "a name without its group": (train, ["learning_rate=1"], "did you mean prompt.learning_rate or"),
+    "the last word of a name": (train, ["trainer.epochs=3"], "did you mean trainer.max_epochs"),
+    "another library's name": (
+        train,
+        ["prompt.num_tokens=5"],
+        "initialiser, layout, learning_rate, method",
+    ),
+    "a layout without quotes": (
+        train,
+        ["prompt.layout=[soft:5]{input}"],
+        "\"prompt.layout='[soft:5]{input}'\".",
+    ),
+    "values without -m": (
+        train,
+        ["seed=0,1"],
+        "for a run of each value add -m; a list is seed=[0,1].",
+    ),
+    "no value": (train, ["seed"], "seed: write name=value, as in seed=1."),
+    "a plus too many": (
+        train,
+        ["+prompt=p_tuning"],
+        "give it once, as prompt=p_tuning without a +.",
+    ),
+    "no option": (train, ["~trainer"], "~trainer: a run needs one of cpu, ddp, gpu."),
+    "a name that nothing has": (
+        train,
+        ["seed=${nope}"],
+        "Interpolation key 'nope' not found (seed)\n",
+    ),
+    "what has no default": (
+        train,
+        ["backbone=hub"],
+        "backbone.repo has no default; give it as backbone.repo=",
+    ),
+    "another kind of value": (train, ["metrics=[f1]"], "Cannot merge DictConfig with ListConfig (metrics)"),
+    "a launcher that is not there": (
+        train,
+        ["-m", "hydra/launcher=x"],
+        "options in 'hydra/launcher': basic joblib",
+    ),
+    "a setting of report": (
+        report,
+        ["fromat=html"],
+        "fromat: there is no such setting; did you mean format?",
+    ),
+    "a setting of predict": (predict, ["outptu=x"], "outptu: there is no such setting; did you mean output?"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_way_out(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, arguments, message = MISTAKES[name]
+    monkeypatch.chdir(tmp_path)
+    start = ["softcue", *(["experiment=quickstart", "dry=true"] if main is train else [])]
+    monkeypatch.setattr(sys, "argv", [*start, *arguments])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_may_stand_on_both_sides_of_a_flag() -> None:
+    given = ["prompt=a,b", "--config-dir", "mine", "-m", "seed=1", "--cfg", "job", "~logger"]
+    assert flags_first(given) == [
+        "--config-dir",
+        "mine",
+        "-m",
+        "--cfg",
+        "job",
+        "prompt=a,b",
+        "seed=1",
+        "~logger",
+    ]
