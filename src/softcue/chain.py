@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from softcue.cli import hydra_app
 from softcue.configs.compose import Composer
+from softcue.errors import ConfigError
 from softcue.sweep.grid import combinations
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,13 @@ log = logging.getLogger(__name__)
 @hydra_app("chain")
 def main(config: DictConfig) -> None:
     """The Hydra app."""
-    stages = {str(name): list(overrides) for name, overrides in config.stages.items()}
+    given = config.stages
+    if not isinstance(given, DictConfig) or not all(isinstance(of, ListConfig) for of in given.values()):
+        raise ConfigError(
+            f"stages is {given}; give a list of overrides for each, as in "
+            "stages={first: [experiment=quickstart]}."
+        )
+    stages = {str(name): list(overrides) for name, overrides in given.items()}
     run_chain(stages, common=list(config.common))
 
 

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from functools import wraps
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from softcue.configs import CONFIG_PATH
+from softcue.configs.kinds import expect_kinds
 from softcue.configs.mistakes import explain
 from softcue.errors import ConfigError, SoftcueError, logs_of, printable
 from softcue.runs.identity import leaves
@@ -53,9 +54,9 @@ def hydra_app(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Calla
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
-        app = hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name=config_name)(
-            run_app(task)
-        )
+        as_app = hydra.main(version_base="1.3", config_path=str(CONFIG_PATH), config_name=config_name)
+        # softcue-train checks its own, which depend on the options chosen.
+        app = as_app(run_app(task if config_name == "train" else _checked(task, config_name)))
 
         @wraps(task)
         def main() -> None:
@@ -68,7 +69,7 @@ def hydra_app(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Calla
             try:
                 app()
             except (HydraException, OmegaConfBaseException) as error:
-                raise print_error(ConfigError(explain(error, _settings(config_name, arguments)))) from error
+                raise print_error(ConfigError(explain(error, _known(config_name, arguments)))) from error
             finally:
                 os.environ.pop(_FULL_ERROR, None)
 
@@ -87,14 +88,34 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     return [*flags, *settings]
 
 
-def _settings(config_name: str, arguments: Sequence[str]) -> Collection[str]:
+def _checked(task: Callable[[DictConfig], Any], config_name: str) -> Callable[[DictConfig], Any]:
+    """A task that refuses settings of another kind than their defaults."""
+
+    def check(settings: DictConfig) -> Any:
+        given = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=False))
+        expect_kinds(dict(leaves(given)), _defaults(config_name))
+        return task(settings)
+
+    return check
+
+
+def _known(config_name: str, arguments: Sequence[str]) -> Collection[str]:
     """The paths of all settings of a command."""
     if config_name == "train":
         from softcue.configs.compose import known_settings
 
         return known_settings(arguments)
-    config: Any = OmegaConf.to_container(OmegaConf.load(CONFIG_PATH / f"{config_name}.yaml"))
-    return [path for path, _ in leaves(config)]
+    return _defaults(config_name)
+
+
+def _defaults(config_name: str) -> dict[str, Any]:
+    """The settings of a command other than softcue-train, by path."""
+    files = CONFIG_PATH / f"{config_name}.yaml", CONFIG_PATH / config_name / "default.yaml"
+    merged = OmegaConf.merge(*(OmegaConf.load(file) for file in files if file.is_file()))
+    settings = cast(dict[str, Any], OmegaConf.to_container(merged))
+    return {
+        path: value for path, value in leaves(settings) if path.partition(".")[0] not in ("hydra", "defaults")
+    }
 
 
 def run_app(task: Callable[[DictConfig], T]) -> Callable[[DictConfig], T]:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from softcue.build.checks import validate
@@ -55,6 +55,9 @@ def _say(lines: tuple[str, ...]) -> None:
 
 def members(config: DictConfig) -> tuple[DictConfig, ...]:
     """The config of each run: itself, or a copy for every seed and learning rate of `joint`, as if alone."""
+    for name, several in config.joint.items():
+        if not isinstance(several, ListConfig | None):
+            raise ConfigError(f"joint.{name} is {several}; give a list, as in joint.{name}=[{several}].")
     if not any(config.joint.values()):
         return (config,)
     seeds = config.joint.seed or [config.seed]
@@ -90,6 +93,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         raise ConfigError(explain(error, ())) from error
     settings = gather_declarations(_with_class_names(settings))
     values = dict(leaves(settings))
+    if values["paths.runs"] is None:
+        raise ConfigError("paths.runs is null; give the folder of all runs, as in paths.runs=runs.")
     if "???" in values.values():
         expect_given(config)
     # A value that others refer to is refused under its own name.

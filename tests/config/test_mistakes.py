@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from softcue.app import main as train
+from softcue.chain import main as chain
 from softcue.cli import flags_first
 from softcue.predict.__main__ import main as predict
 from softcue.report.__main__ import main as report
 
+RECORDS = Path(__file__).parents[2] / "experiments" / "quickstart" / "runs"
 Main = Callable[[], None]
 
 MISTAKES: dict[str, tuple[Main, list[str], str]] = {
@@ -57,6 +59,34 @@ MISTAKES: dict[str, tuple[Main, list[str], str]] = {
         ["-m", "hydra/launcher=x"],
         "options in 'hydra/launcher': basic joblib",
     ),
+    "neither true nor false": (train, ["dry=maybe"], "error: dry is 'maybe'; give true or false."),
+    "text for a number": (train, ["seed=a"], "seed is 'a'; give a whole number, 0 or more and"),
+    "a number for a text": (train, ["prompt.layout=5"], "as \"prompt.layout='5'\"."),
+    "one value for a mapping": (train, ["prompt.method=3"], "it holds settings, such as prompt.method."),
+    "one value for a list": (train, ["joint.seed=3"], "joint.seed is 3; give a list, as in joint.seed=[3]."),
+    "null for the runs' folder": (
+        train,
+        ["paths.runs=null"],
+        "paths.runs is null; give the folder of all runs",
+    ),
+    "several options for one": (
+        train,
+        ["prompt=[late,dept]"],
+        "a run has one; to compare several, -m prompt=",
+    ),
+    "text for predict's number": (predict, ["run=x", "batch_size=a"], "batch_size is 'a'; give a number."),
+    "a filter without a setting": (
+        report,
+        [f"runs={RECORDS}", "where=x"],
+        "where is 'x'; give settings with",
+    ),
+    "a column that no run has": (
+        report,
+        [f"runs={RECORDS}", "columns=x"],
+        "columns has x: no run has such a",
+    ),
+    "stages that are none": (chain, ["stages=x"], "stages is x; give a list of overrides for each, as in"),
+    "an option in a chain": (chain, ["chain=ppt", "common=['prompt=x']"], "Could not find 'prompt/x'"),
     "a setting of report": (
         report,
         ["fromat=html"],
@@ -81,6 +111,18 @@ def test_a_mistake_is_one_line_that_names_the_way_out(
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_one_metric_needs_no_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        sys, "argv", ["softcue-report", f"runs={RECORDS}", "metrics=macro_f1", "format=markdown"]
+    )
+    report()
+    (head,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| method")]
+    assert "macro-F1" in head
+    assert "accuracy" not in head
 
 
 def test_settings_may_stand_on_both_sides_of_a_flag() -> None:

@@ -22,11 +22,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import ConfigCompositionException, OverrideParseException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
+from softcue.configs.kinds import expect_kinds
 from softcue.configs.mistakes import explain, no_such_setting
 from softcue.configs.options import own_folders, without_null_groups
 from softcue.errors import ConfigError
@@ -135,7 +136,7 @@ class Composer:
         groups, values = [], []
         for text in without_null_groups(overrides):
             if text not in self._parsed:
-                (self._parsed[text],) = self._parser.parse_overrides([text])
+                self._parsed[text] = self._parse(text)
             override = self._parsed[text]
             is_mapping = isinstance(override.value(), dict)
             if self._files.group_exists(override.key_or_group) and not is_mapping:
@@ -144,16 +145,26 @@ class Composer:
                 values.append(override)
         return groups, values
 
+    def _parse(self, text: str) -> Override:
+        try:
+            (parsed,) = self._parser.parse_overrides([text])
+        except OverrideParseException as error:
+            raise ConfigError(explain(error, ())) from error
+        return parsed
+
     def _base(self, groups: Sequence[Override]) -> _Base:
         key = tuple(str(override.input_line) for override in groups)
         if key not in self._bases:
-            files = create_defaults_list(
-                repo=self._files,
-                config_name="train",
-                overrides_list=list(groups),
-                prepend_hydra=True,  # for the choices of Hydra's own groups in train.yaml
-                skip_missing=False,
-            ).defaults
+            try:
+                files = create_defaults_list(
+                    repo=self._files,
+                    config_name="train",
+                    overrides_list=list(groups),
+                    prepend_hydra=True,  # for the choices of Hydra's own groups in train.yaml
+                    skip_missing=False,
+                ).defaults
+            except ConfigCompositionException as error:
+                raise ConfigError(explain(error, ())) from error
             files = [file for file in files if not str(file.package).startswith("hydra")]
             self._bases[key] = _Base(files=files, merge=self._merged)
         return self._bases[key]
@@ -175,7 +186,7 @@ def known_settings(arguments: Sequence[str]) -> list[str]:
     ]
     try:
         return composer.paths(choices)
-    except (HydraException, ValueError):
+    except ConfigError:
         return composer.paths([])
 
 
@@ -199,7 +210,8 @@ def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
 
     Raises:
         ConfigError: a given setting has no effect because another one, which would refer to it, is given
-            too; names both. Or a setting was added that nothing reads.
+            too; names both. Or a setting was added that nothing reads, or is of another kind than its
+            default.
     """
     raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     now, before = dict(leaves(raw)), dict(leaves(own))
@@ -207,6 +219,7 @@ def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
         is_whole = any(known.startswith(f"{path}.") for known in before)
         if not is_whole and not _may_be_added(path, raw) and not _readers(path, now):
             raise ConfigError(f"{path}={now[path]} is given: {no_such_setting(path, before)}")
+    expect_kinds(now, before, open_groups=OPEN_GROUPS)
     if raw["joint"]["seed"] and now["seed"] != before["seed"]:
         raise ConfigError(_both("joint.seed", "seed", now))
     by_reference = sorted(paths_as(raw, "by_reference"))

@@ -68,7 +68,8 @@ def read_request(settings: DictConfig) -> Request:
     Raises:
         ConfigError: a metric or piece that does not exist.
     """
-    metrics, sort_by = [metric_named(name) for name in settings.metrics], metric_named(settings.sort_by)
+    metrics = [metric_named(name) for name in _texts(settings.metrics)]
+    sort_by = metric_named(settings.sort_by)
     from softcue.report.command import Request
     from softcue.report.compare import Shown
 
@@ -93,12 +94,17 @@ def _texts(value: object) -> Sequence[str]:
     return [str(one) for one in value] if isinstance(value, ListConfig | list) else [str(value)]
 
 
-def _flat(where: DictConfig | None) -> list[tuple[str, Any]]:
+def _flat(where: object) -> list[tuple[str, Any]]:
     """The filters by dotted path."""
     from softcue.runs.identity import leaves
 
-    plain = {} if where is None else OmegaConf.to_container(where)
-    assert isinstance(plain, dict)
+    plain = {} if where is None else where
+    if isinstance(where, DictConfig):
+        plain = OmegaConf.to_container(where)
+    if not isinstance(plain, dict):
+        raise ConfigError(
+            f"where is {plain!r}; give settings with their values, as in where={{method: p_tuning}}."
+        )
     return list(leaves({str(name): value for name, value in plain.items()}))
 
 

@@ -54,7 +54,7 @@ def make_comparison(request: Request, *, details: bool = False) -> Comparison:
 
     Raises:
         RunError: there is nothing to compare.
-        ConfigError: a filter that no run fits.
+        ConfigError: a filter that no run fits, or a column that none has.
     """
     found = find_runs(request.roots)
     if not found.sources and not request.theirs:
@@ -65,6 +65,7 @@ def make_comparison(request: Request, *, details: bool = False) -> Comparison:
     task = next(iter(tasks)) if len(tasks) == 1 else "their task"
     collected.loaded += load_theirs(request.theirs, default_task=task, default_metric=metric.name)
     _filter(collected, request)
+    _expect_columns(collected, request.shown.columns or ())
     sources = [str(path) for path in (*request.roots, *request.theirs)]
     return compare(collected, request.shown, sources=sources, notes=found.notes)
 
@@ -135,6 +136,16 @@ def _filter(collected: Collected, request: Request) -> None:
             values = sorted({_value(one, name) for one in collected.loaded})
             raise ConfigError(f"where.{name} is {list(patterns)}, which no run fits; there are {values[:8]}.")
         collected.loaded[:] = kept
+
+
+def _expect_columns(collected: Collected, columns: Sequence[str]) -> None:
+    known = dict.fromkeys(path for one in collected.loaded for path in one.variant.common)
+    for name in columns:
+        if name not in known:
+            raise ConfigError(
+                f"columns has {name}: no run has such a setting, or the runs of one row differ in it "
+                f"(repeated); name others, as in columns={next(iter(known), 'prompt.learning_rate')}."
+            )
 
 
 def _fits(one: Loaded, name: str, patterns: Sequence[str]) -> bool:

@@ -27,11 +27,16 @@ Between two rounds of a search, or before failed jobs are run again, all jobs ha
 """
 
 
+PARTS = ("train", "validation", "test")
+
+
 @hydra_app("watch")
 def main(settings: DictConfig) -> None:
     """Show the state of the sweep in a folder."""
     if settings.refresh_s <= 0:
         raise ConfigError(f"refresh_s is {settings.refresh_s}; give seconds above 0.")
+    if settings.part not in PARTS:
+        raise ConfigError(f"part is {settings.part!r}; choose one of {', '.join(PARTS)}.")
     metric_named(settings.metric)
     root = Path(settings.runs)
     if not root.is_dir():

@@ -1,0 +1,44 @@
+"""Settings keep the kind of their defaults: true or false, a number, a text, or settings of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from softcue.configs.ranges import range_of
+from softcue.errors import ConfigError
+
+
+def expect_kinds(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], *, open_groups: Collection[str] = ()
+) -> None:
+    """Check settings by dotted path; null is for whatever reads them to judge.
+
+    What `open_groups` hold is checked by what it is given to. A list and a reference (`${...}`) may stand for
+    anything. What has no default (`???`) is a text.
+
+    Raises:
+        ConfigError: a setting of another kind than its default.
+    """
+    for path, value in given.items():
+        if value is None or isinstance(value, list) or "${" in str(value):
+            continue
+        below = next((known for known in defaults if known.startswith(f"{path}.")), None)
+        if below is not None:
+            raise ConfigError(f"{path} is {value!r}; it holds settings, such as {below}.")
+        if path.partition(".")[0] not in open_groups and path in defaults:
+            wanted = _wanted(path, value, defaults[path])
+            if wanted is not None:
+                raise ConfigError(f"{path} is {value!r}; give {wanted}.")
+
+
+def _wanted(path: str, value: Any, default: Any) -> str | None:
+    """What a value should be; None if it is of its default's kind."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if is_number else str(range_of(path) or "a number")
+    if isinstance(default, str) and "${" not in default and not isinstance(value, str):
+        return f"a text: one like this stands in quotes, in two pairs for the shell, as \"{path}='{value}'\""
+    return None
