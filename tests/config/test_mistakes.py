@@ -86,7 +86,11 @@ MISTAKES: dict[str, tuple[Main, list[str], str]] = {
         "columns has x: no run has such a",
     ),
     "stages that are none": (chain, ["stages=x"], "stages is x; give a list of overrides for each, as in"),
-    "an option in a chain": (chain, ["chain=ppt", "common=['prompt=x']"], "Could not find 'prompt/x'"),
+    "an option in a chain": (
+        chain,
+        ["chain=ppt", "common=['prompt=x']"],
+        "prompt=x: there is no such option; did you",
+    ),
     "a setting of report": (
         report,
         ["fromat=html"],

@@ -9,10 +9,14 @@ from difflib import get_close_matches
 from hydra.errors import OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from softcue.configs import CONFIG_PATH
+from softcue.configs.options import no_such_option
+
 _UNKNOWN = re.compile(r"Could not override '(?P<path>[^']+)'\.\nTo append")
 _AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<given>(?P<key>[^=]+)=(?P<values>.*))'\n")
 _TWICE = re.compile(r"Multiple values for (?P<group>\S+)\. .* use 'override \S+: (?P<option>\S+)'")
 _MISSING = re.compile(r"Missing mandatory value: (?P<path>\S+)")
+_NO_OPTION = re.compile(r"In '[^']*': Could not find '(?P<group>[\w/]+)/(?P<option>[^/']+)'")
 _NOISE = re.compile(r"See https://hydra|\s*object_type=|Error parsing override")
 
 
@@ -25,6 +29,8 @@ def explain(error: Exception, known: Collection[str]) -> str:
         return _unreadable(error.override, text)
     if found := _UNKNOWN.match(text):
         return f"{found['path']}: {no_such_setting(found['path'], known)}"
+    if (found := _NO_OPTION.match(text)) and (CONFIG_PATH / found["group"]).is_dir():
+        return no_such_option(found["group"], found["option"])
     if found := _MISSING.search(text):
         return f"{found['path']} has no default; give it as {found['path']}=..."
     if found := _AMBIGUOUS.match(text):

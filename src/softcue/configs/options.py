@@ -42,7 +42,7 @@ def expect_options(arguments: Sequence[str]) -> None:
         options = _options([folder / choice["group"] for folder in folders])
         for name in choice["options"].split(","):
             if options and name not in (*options, "null"):
-                raise ConfigError(_message(choice["group"], name, options))
+                raise ConfigError(no_such_option(choice["group"], name, options))
 
 
 def without_null_groups(overrides: Sequence[str]) -> list[str]:
@@ -81,7 +81,9 @@ def _options(groups: Sequence[Path]) -> list[str]:
     return sorted({path.as_posix() for path in paths}, key=lambda name: (name.count("/"), name))
 
 
-def _message(group: str, name: str, options: Sequence[str]) -> str:
+def no_such_option(group: str, name: str, options: Sequence[str] | None = None) -> str:
+    """That a group, of softcue's unless `options` are given, has no such option; names near ones, or all."""
+    options = _options([CONFIG_PATH / group]) if options is None else options
     shown = [option for option in options if not option.rpartition("/")[2].startswith("_")]
     by_last = {option.rpartition("/")[2]: option for option in reversed(shown)}
     last = name.rpartition("/")[2]
