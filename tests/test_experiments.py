@@ -10,6 +10,9 @@ import pytest
 
 from experiments.workers import Workers
 
+INDEX = Path(__file__).parents[1] / "experiments" / "README.md"
+READMES = sorted(INDEX.parent.glob("*/README.md"))
+
 
 def test_a_worker_that_ends_by_itself_ends_the_run() -> None:
     workers = Workers(1)
@@ -51,3 +54,10 @@ def test_tables_and_pictures_are_what_the_records_give() -> None:
     before = {path: path.read_bytes() for path in files}
     subprocess.run([sys.executable, "-m", "experiments"], check=True, cwd=root, stdout=subprocess.DEVNULL)
     assert [path for path in files if path.read_bytes() != before[path]] == []
+
+
+def test_the_index_has_every_folder_with_a_command_of_its_readme() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| `([^`]+)` \| .*? \| .*? \|$", INDEX.read_text(), re.MULTILINE)
+    assert sorted(folder for folder, _ in rows) == sorted(path.parent.name for path in READMES)
+    for folder, command in rows:
+        assert command in (INDEX.parent / folder / "README.md").read_text()
