@@ -1,5 +1,6 @@
 """The tools of `experiments/` that its commands share."""
 
+import re
 import subprocess
 import sys
 import time
