@@ -37,19 +37,29 @@ def test_report_runs_and_statistics_import_without_torch() -> None:
 def test_seeds_of_one_method_are_one_row_with_the_t_interval_of_their_mean(
     tmp_path: Path, make_run: MakeRun
 ) -> None:
-    scores = [0.7, 0.8, 0.9]
+    scores = [0.6, 0.7, 0.8]
     runs = [make_run("prompt_tuning", seed=seed, macro_f1=f1) for seed, f1 in enumerate(scores)]
     (task,) = read(f"runs={leave(tmp_path, runs)}").tasks
     (cell,) = task.cells
     score = cell.scores["macro_f1"]
     assert score.n == 3
-    assert [score.mean, score.std] == pytest.approx([0.8, 0.1])
+    assert [score.mean, score.std] == pytest.approx([0.7, 0.1])
     assert score.interval is not None
     expected = stats.ttest_1samp(scores, 0).confidence_interval(0.95)
     assert (score.interval.low, score.interval.high) == pytest.approx((expected.low, expected.high))
     (table,), _ = shown(f"runs={tmp_path}")
     (row,) = cells(table)
-    assert " ".join(row["macro-F1"].split()) == "0.800 ± 0.100 [0.552, 1.048]"
+    assert " ".join(row["macro-F1"].split()) == "0.700 ± 0.100 [0.452, 0.948]"
+
+
+def test_an_interval_ends_where_scores_end(tmp_path: Path, make_run: MakeRun) -> None:
+    runs = [make_run("prompt_tuning", seed=seed, macro_f1=f1) for seed, f1 in enumerate([0.7, 0.8, 0.9])]
+    (task,) = read(f"runs={leave(tmp_path, runs)}").tasks
+    interval = task.cells[0].scores["macro_f1"].interval
+    assert interval is not None
+    expected = stats.ttest_1samp([0.7, 0.8, 0.9], 0).confidence_interval(0.95)
+    assert expected.high > 1
+    assert (interval.low, interval.high) == pytest.approx((expected.low, 1))
 
 
 def test_one_run_is_a_row_of_plain_numbers(tmp_path: Path, make_run: MakeRun) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,6 +41,10 @@ def _score(evidence: Evidence, runs: Sequence[Run], at: Indices) -> CellScore:
     if len(at) == 1 and known and name in PROPORTIONS:
         low, high = wilson(float(of_cell.score_P[0]), known[0])
         interval = Interval(low=low, high=high, sources="binomial")
+    least, most = evidence.metric.least, evidence.metric.most
+    # Others' scores may be percentages.
+    if interval is not None and least <= estimate.value <= most:
+        interval = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
     return CellScore(
         metric=name,
         values=tuple(float(value) for value in of_cell.score_P),

@@ -19,7 +19,8 @@ Needs = Literal["class probabilities", "generated texts", "generated labels", "l
 class Metric:
     """A metric's name in records, its title in tables, which direction is better, and its number format.
 
-    A metric `by_class` is recorded for each class, under names such as `f1/complaint`.
+    A metric `by_class` is recorded for each class, under names such as `f1/complaint`. No value lies beyond
+    `least` and `most`.
     """
 
     name: str
@@ -28,6 +29,8 @@ class Metric:
     needs: Needs = "class probabilities"
     number_format: str = ".3f"
     by_class: bool = False
+    least: float = 0
+    most: float = 1
 
     def text(self, value: float) -> str:
         """A value as tables show it."""
@@ -49,7 +52,7 @@ METRICS = {
         Metric(name="auroc", title="AUROC", higher_is_better=True),
         Metric(name="calibration_error", title="calibration error", higher_is_better=False),
         # The user's own, as in own/mcc; higher is taken to be better.
-        Metric(name="own", title="own", higher_is_better=True, by_class=True),
+        Metric(name="own", title="own", higher_is_better=True, by_class=True, least=-math.inf, most=math.inf),
         # Without a bound, so significant digits.
         Metric(
             name="perplexity",
@@ -57,6 +60,8 @@ METRICS = {
             higher_is_better=False,
             needs="likelihoods",
             number_format=".4g",
+            least=1,
+            most=math.inf,
         ),
         Metric(name="exact_match", title="exact match", higher_is_better=True, needs="generated texts"),
         Metric(name="token_f1", title="token F1", higher_is_better=True, needs="generated texts"),
