@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from hydra._internal.core_plugins import basic_launcher
 
-from softcue.errors import RunBusyError
+from softcue.errors import ConfigError, RunBusyError
 from softcue.formats.prompt_file import load_bank
 from softcue.runs.record import Failure
 from softcue.runs.store import RunFolder, list_records
+from softcue.sweep.grid import combinations
 from tests.composing import train_config
 from tests.running import train_one
 from tests.sweep.conftest import Sweep, start
@@ -120,6 +121,14 @@ def test_a_dry_run_lists_the_jobs_their_states_and_the_time_they_need(sweep: Swe
             "job 1 (split.num_validation=0): callbacks monitor 'validation/macro_f1', but there are no",
         ),
         (["backbone=local", "seed=1,2"], "job 0 (seed=1): backbone.path has no default"),
+        (
+            ["backbone=local", "backbone.path=/no", "seed=1,2"],
+            "job 0 (seed=1): backbone.path=/no does not exist",
+        ),
+        (
+            ["prompt=hard_prompt,p_tuning", "prompt.layout='{input}'"],
+            "job 1 (prompt=p_tuning): prompt.layout is '{input}', which holds no virtual tokens for p_tuning",
+        ),
     ],
 )
 def test_an_impossible_job_is_named_before_any_job_starts(
@@ -240,3 +249,24 @@ def test_the_table_of_a_sweep_over_texts_has_their_metric(
     assert "ROUGE-L" in printed
     assert "macro-F1" not in printed
     assert all(f"{score:.3f}" in printed for score in scores)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("seed=range(0,1000000000)", "the sweep has 1,000,000,000 jobs; it may have 100,000"),
+        ("seed=range(3,3)", "the sweep has no job: a range or glob in"),
+        ("prompt.learning_rate=interval(0,1)", "an interval is searched, as sweep=search"),
+    ],
+)
+def test_a_sweep_of_too_many_jobs_or_none_is_refused(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        combinations({}, ["experiment=quickstart", argument])
+
+
+def test_options_are_found_by_their_names(sweep: Sweep) -> None:
+    code, printed = sweep("experiment=quickstart", "prompt=glob(p_tuning_*)", "dry=true")
+    assert code == 0
+    assert {"prompt=p_tuning_anchored", "prompt=p_tuning_infix", "prompt=p_tuning_lstm"} <= set(
+        printed.split()
+    )

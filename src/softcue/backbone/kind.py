@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from softcue.errors import BackboneError
 from softcue.hub import HubError, HubRepo
 
 EMBEDDED: Mapping[str, Any] = {"num_hidden_layers": 30}
@@ -24,6 +26,20 @@ def num_layers(backbone: Mapping[str, Any]) -> int | None:
     config = _config(backbone) or {}
     counts = (config.get(name) for name in ("num_hidden_layers", "n_layer", "num_layers"))
     return next((count for count in counts if isinstance(count, int)), None)
+
+
+def model_place(path: str) -> Path:
+    """The folder or GGUF file of a model on this machine.
+
+    Raises:
+        BackboneError: it is not there, or is a folder of something else.
+    """
+    place = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for unknown users)
+    if not (place.is_dir() or place.is_file()):
+        raise BackboneError(f"backbone.path={path} does not exist; give a model folder or a .gguf file.")
+    if place.is_dir() and not (place / "config.json").is_file():
+        raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
+    return place
 
 
 def _config(backbone: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -7,7 +7,6 @@ read.
 from __future__ import annotations
 
 import logging
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -29,6 +28,7 @@ from softcue.backbone.base import Backbone
 from softcue.backbone.embedded import dequantised, embedded_gguf
 from softcue.backbone.engine import EngineSetting, make_backbone
 from softcue.backbone.hub_model import model_folder
+from softcue.backbone.kind import model_place
 from softcue.errors import BackboneError
 from softcue.runs.contents import content_digest
 
@@ -68,11 +68,7 @@ def from_path(
     chat: bool | None = None,
 ) -> Backbone:
     """Any causal or encoder-decoder language model in a Hugging Face folder or a single GGUF file."""
-    place = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises for unknown users)
-    if not (place.is_dir() or place.is_file()):
-        raise BackboneError(f"backbone.path={path} does not exist; give a model folder or a .gguf file.")
-    if place.is_dir() and not (place / "config.json").is_file():
-        raise BackboneError(f"backbone.path={path} has no config.json; give a Hugging Face model folder.")
+    place = model_place(path)
     folder = place if place.is_dir() else dequantised(place, Path(cache_dir))
     lm = _load(
         str(folder),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from typing import Any, cast
@@ -9,7 +10,7 @@ from typing import Any, cast
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from softcue.backbone.kind import is_encoder_decoder, num_layers
+from softcue.backbone.kind import is_encoder_decoder, model_place, num_layers
 from softcue.build.evaluation import build_decoding
 from softcue.build.instantiate import make
 from softcue.build.trainer import build_trainer
@@ -31,16 +32,21 @@ def validate(config: DictConfig, data: RunData) -> None:
 
     Raises:
         ConfigError: the settings that contradict each other.
+        BackboneError: a model's folder that is not there.
     """
     has_texts = any(task.has_texts for task in data.tasks.values())
     if has_texts or config.data.get("decoding") is not None:
         _expect_generation(config, has_texts=has_texts)
+    if config.backbone.get("path") is not None:
+        model_place(str(config.backbone.path))
     _expect_model_fits(config)
     _expect_reader_of_unlabelled(config, num_tasks=len(data.tasks))
     template = data.template
     # Where nothing can be wrong, the class is not imported: that takes seconds.
     if template.num_virtual_tokens > 0 and (not _is_prefix(template) or len(data.tasks) > 1):
         _expect_method_fits(config, data, make(config.prompt.method))
+    elif template.num_virtual_tokens == 0 and config.prompt.method.get("_partial_"):
+        expect_virtual_tokens(config, make(config.prompt.method), template)
     plain = cast(dict[str, Any], OmegaConf.to_container(config.prompt.method, resolve=True))
     expect_possible(plain, num_virtual_tokens=data.template.num_virtual_tokens)
     for callback in (config.get("callbacks") or {}).values():
@@ -52,6 +58,16 @@ def validate(config: DictConfig, data: RunData) -> None:
                     f"callbacks monitor {monitor!r}, and the target is a text; choose one of "
                     f"{', '.join(TEXT_MONITORS)}."
                 )
+
+
+def expect_virtual_tokens(config: DictConfig, method: Callable[..., Any], template: Template) -> None:
+    """Refuse a row without virtual tokens, unless the method asks for nothing to make them with."""
+    given = [one for one in signature(method).parameters.values() if one.kind is one.KEYWORD_ONLY]
+    if template.num_virtual_tokens == 0 and any(one.default is one.empty for one in given):
+        raise ConfigError(
+            f"prompt.layout is {config.prompt.layout!r}, which holds no virtual tokens for "
+            f'{config.prompt.name}; write for instance "[soft:20]{{input}}", or use prompt=hard_prompt.'
+        )
 
 
 def _expect_reader_of_unlabelled(config: DictConfig, *, num_tasks: int) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import logging
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, cast
 
 from omegaconf import DictConfig
 
 from softcue.build.backbone import build_backbone
-from softcue.build.checks import asks_for_rows, expect_place
+from softcue.build.checks import asks_for_rows, expect_place, expect_virtual_tokens
 from softcue.build.evaluation import build_decoding, build_scoring
 from softcue.build.instantiate import make
 from softcue.build.trainer import device_of
@@ -60,14 +59,7 @@ def build_prompt(
     if isinstance(method, Baseline):
         raise ConfigError(f"prompt={config.prompt.name} is a baseline: it has no soft prompt.")
     if count == 0:
-        needed = [
-            given for given in signature(method).parameters.values() if given.kind is given.KEYWORD_ONLY
-        ]
-        if any(given.default is given.empty for given in needed):
-            raise ConfigError(
-                f"prompt.layout is {config.prompt.layout!r}, which holds no virtual tokens for "
-                f'{config.prompt.name}; write for instance "[soft:20]{{input}}", or use prompt=hard_prompt.'
-            )
+        expect_virtual_tokens(config, method, template)
         plain: SoftPrompt = method()
         return plain
     asked = {"rows": rows} if asks_for_rows(method) else {}
