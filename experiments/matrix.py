@@ -26,6 +26,12 @@ Label = tuple[str, str]
 NOT_RUN = "not run"
 
 
+def of_methods(*methods: str) -> list[Path]:
+    """The runs of experiments/methods at default rates: five seeds, each with its own 50 labels."""
+    runs = Path(__file__).parent / "methods" / "runs"
+    return [path for method in methods for path in sorted(runs.glob(f"{method}-*"))]
+
+
 def replicate(record: RunRecord) -> dict[str, str]:
     """The seed, and the draw of labels where that is another number."""
     draw = record.settings["split"]["seed"]

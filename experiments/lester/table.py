@@ -19,6 +19,7 @@ from experiments.matrix import (
     Question,
     differences,
     matrix,
+    of_methods,
     published,
     score_text,
 )
@@ -76,7 +77,7 @@ def member_label(record: RunRecord) -> Label | None:
 
 def figure_3() -> str:
     """Starts by lengths, and what the paper says of them."""
-    groups = Groups.read([HERE / "runs", HERE.parent / "methods" / "runs"], figure_3_label)
+    groups = Groups.read([HERE / "runs", *of_methods("prompt_tuning")], figure_3_label)
     told = STARTS["Text"]
     lengths = [
         Question(

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, published
+from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, of_methods, published
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 
 HERE = Path(__file__).parent
-METHODS = HERE.parent / "methods" / "runs"
-RECORDED = [
-    path for method in ("prompt_tuning", "prefix_tuning") for path in sorted(METHODS.glob(f"{method}-*"))
-]
-"""Runs of 20 tokens with the settings of here.yaml."""
 LENGTHS = ("1", "5", "10", "20", "40")
 FRONT, BEHIND = "embeddings in front (EMB)", "embeddings behind the text (INFIX's place)"
 PROJECTED, FLAT = "prefix of every layer, by an MLP", "prefix of every layer, flat"
@@ -36,7 +31,7 @@ def label(record: RunRecord) -> Label | None:
 
 def table() -> str:
     """Places by lengths; then Table 4's order, and the length that Figure 4 finds best."""
-    groups = Groups.read([HERE / "runs", *RECORDED], label)
+    groups = Groups.read([HERE / "runs", *of_methods("prompt_tuning", "prefix_tuning")], label)
     places = [
         Question(
             words=f"a prefix of {length} ahead of {length} {what}",
