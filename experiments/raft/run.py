@@ -89,6 +89,11 @@ def candidates(task: str) -> list[Candidate]:
         Candidate(name="choice", settings=(*BASE, *choice)),
         Candidate(name="instructed, choice", settings=(*BASE, *told, *choice)),
         Candidate(name="started from the instruction", settings=(*BASE, *start)),
+        # The settings that folds of airline tweets chose (experiments/methods/chosen.json).
+        Candidate(
+            name="cpt",
+            settings=("prompt=cpt", "prompt.learning_rate=0.06453", "prompt.method.text_radius=1"),
+        ),
         Candidate(name="neighbours", settings=(*BASE, *NEIGHBOURS)),
         Candidate(name="transfer, neighbours", settings=(*BASE, *low, *NEIGHBOURS), source="plain"),
         Candidate(name="chat", settings=(*BASE, "backbone.chat=true")),
@@ -129,9 +134,9 @@ class Raft:
         for task in TASKS:
             for candidate in candidates(task):
                 if candidate.source is None and (only is None or candidate.name in only):
-                    is_method = candidate.name in METHODS
-                    self._final(task, candidate)
+                    is_method = candidate.name in (*METHODS, "cpt")
                     self._folds(task, candidate, repeats=(0,) if is_method else REPEATS)
+                    self._final(task, candidate)
 
     def when_done(self, done: Done) -> None:
         """Train what starts from a source that is complete, and students of complete prompts."""
