@@ -26,9 +26,9 @@ Label = tuple[str, str]
 NOT_RUN = "not run"
 
 
-def of_methods(*methods: str) -> list[Path]:
-    """The runs of experiments/methods at default rates: five seeds, each with its own 50 labels."""
-    runs = Path(__file__).parent / "methods" / "runs"
+def recorded(experiment: str, *methods: str) -> list[Path]:
+    """The runs of some methods that another experiment has recorded."""
+    runs = Path(__file__).parent / experiment / "runs"
     return [path for method in methods for path in sorted(runs.glob(f"{method}-*"))]
 
 

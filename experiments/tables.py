@@ -9,7 +9,7 @@ which need a model hub and a GPU.
 Such a file has `common` overrides and `parts`. A part's jobs are the product of its `axes`, whose points are
 overrides or lists of them; `always` are overrides of all its jobs, and parts of a lower `rank` come first.
 `{part}` stands for the folders of an earlier part's runs, `{part:2}` for one of them, `{part:0-4}` for five.
-`recorded` names a folder of records of another experiment: runs that stand there are not trained again.
+`recorded` names folders of other experiments' records: runs that stand there are not trained again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Table:
     name: str
     common: Overrides
     jobs: tuple[Job, ...]
-    recorded: str | None = None
+    recorded: tuple[str, ...] = ()
 
     @property
     def parts(self) -> set[str]:
@@ -74,7 +74,7 @@ def read(name: str, file: str = "here.yaml") -> Table:
     """The runs that a file of experiments/NAME declares."""
     settings: Any = OmegaConf.to_container(OmegaConf.load(HERE / name / file), resolve=False)
     jobs = [job for part, of in settings["parts"].items() for job in _jobs(name, part, of)]
-    recorded = settings.get("recorded")
+    recorded = tuple(settings.get("recorded", ()))
     return Table(name=name, common=tuple(settings["common"]), jobs=tuple(jobs), recorded=recorded)
 
 
@@ -196,8 +196,8 @@ def pack(table: Table, folder: Path, to: Path) -> int:
 
 
 def recorded(table: Table) -> list[Path]:
-    """The runs of another experiment that this table shows too."""
-    return [] if table.recorded is None else sorted((HERE / table.recorded).glob("*-*"))
+    """The runs of other experiments, of which this table shows some."""
+    return sorted(path for folder in table.recorded for path in (HERE / folder).glob("*-*"))
 
 
 def take_recorded(table: Table, folder: Path) -> None:

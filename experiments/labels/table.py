@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, of_methods
+from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, recorded
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 
@@ -30,7 +30,7 @@ def label(record: RunRecord) -> Label | None:
 
 def read() -> Groups:
     """All runs."""
-    return Groups.read([HERE / "runs", *of_methods("lora")], label)
+    return Groups.read([HERE / "runs", *recorded("methods", "lora")], label)
 
 
 def table(groups: Groups) -> str:

@@ -19,8 +19,8 @@ from experiments.matrix import (
     Question,
     differences,
     matrix,
-    of_methods,
     published,
+    recorded,
     score_text,
 )
 from softcue.report.evidence import outcomes
@@ -77,7 +77,10 @@ def member_label(record: RunRecord) -> Label | None:
 
 def figure_3() -> str:
     """Starts by lengths, and what the paper says of them."""
-    groups = Groups.read([HERE / "runs", *of_methods("prompt_tuning")], figure_3_label)
+    groups = Groups.read(
+        [HERE / "runs", *recorded("methods", "prompt_tuning"), *recorded("li_liang", "prompt_tuning")],
+        figure_3_label,
+    )
     told = STARTS["Text"]
     lengths = [
         Question(

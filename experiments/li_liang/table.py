@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, of_methods, published
+from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, published, recorded
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
 
@@ -31,7 +31,7 @@ def label(record: RunRecord) -> Label | None:
 
 def table() -> str:
     """Places by lengths; then Table 4's order, and the length that Figure 4 finds best."""
-    groups = Groups.read([HERE / "runs", *of_methods("prompt_tuning", "prefix_tuning")], label)
+    groups = Groups.read([HERE / "runs", *recorded("methods", "prompt_tuning", "prefix_tuning")], label)
     places = [
         Question(
             words=f"a prefix of {length} ahead of {length} {what}",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, of_methods, published
+from experiments.matrix import ABOUT, Groups, Label, Question, differences, matrix, published, recorded
 from softcue.report.model import Run
 from softcue.runs.atomic import write_atomic
 from softcue.runs.record import RunRecord
@@ -51,7 +51,7 @@ def read() -> Groups:
         seed = sources.of(record)[1]
         return {"seed": str(record.seed), **({"source": seed} if seed else {})}
 
-    found = Groups.read([HERE / "runs", *of_methods("prompt_tuning")], label, repeated=repeated)
+    found = Groups.read([HERE / "runs", *recorded("methods", "prompt_tuning")], label, repeated=repeated)
     seeds = sorted(
         {
             run.replicate["source"]
