@@ -1,6 +1,6 @@
 """Write every table and picture of the folders again, from their records alone: `python -m experiments`.
 
-Modules named table, picture, page or trials write those of their folder, and a README's `softcue-report`
+Modules named table, picture, page, trials or claims write those of their folder, and a README's `softcue-report`
 lines whose output stands under experiments/ the others. Then all READMEs and pages are filled.
 """
 
@@ -22,7 +22,7 @@ def commands() -> list[list[str]]:
     modules = [
         f"experiments.{file.parent.name}.{file.stem}"
         for file in sorted(HERE.glob("*/*.py"))
-        if file.stem in ("table", "picture", "page", "trials")
+        if file.stem in ("table", "picture", "page", "trials", "claims")
     ]
     report = str(Path(sys.executable).with_name("softcue-report"))
     reports = [

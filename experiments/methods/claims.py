@@ -1,0 +1,64 @@
+"""Which papers' claims hold at equal budgets: `python -m experiments.methods.claims` writes claims.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.matrix import Groups, Label, Question, differences
+from softcue.runs.atomic import write_atomic
+from softcue.runs.record import RunRecord
+
+HERE = Path(__file__).parent
+ANY = ""
+CLAIMS = (
+    (
+        "prefix_tuning",
+        "prompt_tuning",
+        "keys and values in every layer beat embeddings (2101.00190, Table 4)",
+    ),
+    (
+        "prefix_tuning_projected",
+        "prefix_tuning",
+        "a prefix trains better through an MLP (2101.00190, section 4.3)",
+    ),
+    ("p_tuning", "prompt_tuning", "an MLP helps to train a prompt (2103.10385)"),
+    ("p_tuning_lstm", "prompt_tuning", "an LSTM helps to train a prompt (2103.10385)"),
+    ("p_tuning_anchored", "p_tuning", "anchor words among the virtual tokens help (2103.10385)"),
+    ("residual", "prompt_tuning", "a residual MLP helps to train a prompt (2305.03937)"),
+    ("superposition", "residual", "mixtures of words beat residual prompts (2406.05279)"),
+    ("low_rank", "prompt_tuning", "a product of two small matrices is as good or better (2310.10094)"),
+    ("late", "prompt_tuning", "prompts that enter a middle layer are better (2210.11292)"),
+    ("cpt", "prompt_tuning", "trained demonstrations beat prompts that start otherwise (2410.17222)"),
+    (
+        "cartridge",
+        "prefix_tuning",
+        "a text's keys and values, with a frozen sink, are the better start (2506.06266)",
+    ),
+    ("smop", "prompt_tuning", "a router over short prompts beats one prompt (2310.05149)"),
+    ("idpg", "prompt_tuning", "a prompt for each row beats one for all (2204.04497)"),
+    ("dept", "prompt_tuning", "a shorter prompt and offsets on words are better (2309.05173)"),
+)
+"""Ahead, behind, and what a paper found."""
+
+
+def label(record: RunRecord) -> Label:
+    """The method."""
+    return record.method, ANY
+
+
+def table() -> str:
+    """A line for each claim; Holm's adjustment is over all that were run."""
+    groups = Groups.read([HERE / "tuned_runs"], label)
+    return differences(
+        groups,
+        [
+            Question(
+                words=f"{claim}: `{first}` ahead of `{second}`", first=(first, ANY), second=(second, ANY)
+            )
+            for first, second, claim in CLAIMS
+        ],
+    )
+
+
+if __name__ == "__main__":
+    write_atomic(HERE / "claims.md", table())
