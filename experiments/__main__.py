@@ -1,6 +1,6 @@
 """Write every table and picture of the folders again, from their records alone: `python -m experiments`.
 
-Modules named table, picture, page, trials or claims write those of their folder, and a README's `softcue-report`
+Modules named table, picture, page, trials or claims write those of their folder; a README's `softcue-report`
 lines whose output stands under experiments/ the others. Then all READMEs and pages are filled.
 """
 
