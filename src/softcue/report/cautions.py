@@ -110,6 +110,8 @@ def missing_runs(case: Case) -> Iterator[Caution]:
         own = {tuple(run.replicate.items()) for run in cell.runs}
         missing = [key for key in everything if key not in own]
         if missing and not (len(cell.runs) == 1 and _fixed(cell)):
+            # By their numbers, of which 2 comes before 10.
+            missing.sort(key=lambda key: [(name, len(value), value) for name, value in key])
             names = [", ".join(f"{name} {value}" for name, value in key) for key in missing]
             text = f"{cell.label} lacks runs that others have: {_few(names)}."
             yield Caution(kind="missing", text=text, cells=(cell.key,))
