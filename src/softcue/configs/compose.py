@@ -27,7 +27,7 @@ from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
 from softcue.configs import CONFIG_PATH
-from softcue.configs.kinds import expect_kinds
+from softcue.configs.kinds import expect_kinds, mappings_of
 from softcue.configs.mistakes import explain, no_such_setting
 from softcue.configs.options import own_folders, without_null_groups
 from softcue.errors import ConfigError
@@ -215,9 +215,9 @@ def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
     """
     raw = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     now, before = dict(leaves(raw)), dict(leaves(own))
-    for path in sorted(now.keys() - before.keys()):
-        is_whole = any(known.startswith(f"{path}.") for known in before)
-        if not is_whole and not _may_be_added(path, raw) and not _readers(path, now):
+    added = now.keys() - before.keys()
+    for path in sorted(added - mappings_of(before).keys()) if added else ():
+        if not _may_be_added(path, raw) and not _readers(path, now):
             raise ConfigError(f"{path}={now[path]} is given: {no_such_setting(path, before)}")
     expect_kinds(now, before, open_groups=OPEN_GROUPS)
     if raw["joint"]["seed"] and now["seed"] != before["seed"]:

@@ -20,16 +20,21 @@ def expect_kinds(
     Raises:
         ConfigError: a setting of another kind than its default.
     """
+    holders = mappings_of(defaults)
     for path, value in given.items():
-        if value is None or isinstance(value, list) or "${" in str(value):
+        if value is None or isinstance(value, list) or (isinstance(value, str) and "${" in value):
             continue
-        below = next((known for known in defaults if known.startswith(f"{path}.")), None)
-        if below is not None:
-            raise ConfigError(f"{path} is {value!r}; it holds settings, such as {below}.")
+        if path in holders:
+            raise ConfigError(f"{path} is {value!r}; it holds settings, such as {holders[path]}.")
         if path.partition(".")[0] not in open_groups and path in defaults:
             wanted = _wanted(path, value, defaults[path])
             if wanted is not None:
                 raise ConfigError(f"{path} is {value!r}; give {wanted}.")
+
+
+def mappings_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The mappings that hold settings, by dotted path, each with a setting in it."""
+    return {path[:at]: path for path in settings for at, character in enumerate(path) if character == "."}
 
 
 def _wanted(path: str, value: Any, default: Any) -> str | None:
