@@ -41,6 +41,14 @@ def table() -> str:
         for length in ("1", "10", "20")
         for what, place in (("embeddings in front", FRONT), ("embeddings behind the text", BEHIND))
     ]
+    behind = [
+        Question(
+            words=f"{length} embeddings behind the text ahead of {length} in front",
+            first=(BEHIND, length),
+            second=(FRONT, length),
+        )
+        for length in ("1", "10", "20")
+    ]
     lengths = [
         Question(
             words=f"a prefix of 10 ahead of one of {other}",
@@ -57,7 +65,7 @@ def table() -> str:
         for length in ("10", "20")
     ]
     scores = matrix(groups, corner="place / tokens", rows=[FRONT, BEHIND, PROJECTED, FLAT], columns=LENGTHS)
-    return "\n".join([scores, ABOUT, differences(groups, [*places, *lengths, *flat])])
+    return "\n".join([scores, ABOUT, differences(groups, [*places, *behind, *lengths, *flat])])
 
 
 if __name__ == "__main__":
