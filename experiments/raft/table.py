@@ -33,6 +33,12 @@ CLASSES = {
     "tweet_eval_hate": ("hate speech", "not hate speech"),
 }
 NO_LEVER = "prompt_tuning, no lever"
+TOGETHER = {
+    "transfer, instructed": "transfer, with and without instructed",
+    "transfer, choice": "transfer, with and without choice",
+    "cpt, no lever": "transfer together with cpt",
+}
+"""What joins the transferred prompts, and what the two are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +176,10 @@ def candidates(task: str) -> Iterator[Candidate]:
         if run.task == task:
             by_name[run.candidate].append(run)
     groups = {name: [by_name[name]] for name in sorted(by_name)}
-    for other in ("instructed", "choice"):
-        pair = [by_name.get("transfer"), by_name.get(f"transfer, {other}")]
+    for other, together in TOGETHER.items():
+        pair = [by_name.get("transfer"), by_name.get(other)]
         if all(pair):
-            groups[f"transfer, with and without {other}"] = [runs for runs in pair if runs]
+            groups[together] = [runs for runs in pair if runs]
     for name, of in groups.items():
         yield Candidate(task=task, name=name, groups=of, calibrated=False)
         yield Candidate(task=task, name=f"{name}, calibrated", groups=of, calibrated=True)
