@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from experiments.raft.score import NO_LEVER, SUBMISSIONS, outcomes, read_labels, table
-from experiments.raft.table import batch_calibrated, candidates, estimate
+from experiments.raft.table import candidates, estimate
 
 TASK, NAMES = "twitter_complaints", ["complaint", "no complaint"]
 
@@ -53,10 +53,9 @@ def test_a_submission_has_every_row(path: Path) -> None:
 
 
 def test_calibration_divides_each_class_by_its_mean_in_the_batch() -> None:
-    calibrated = batch_calibrated(np.array([0.8, 0.6, 0.4]))
-    # Means .6 and .4: .8 / .6 against .2 / .4, and so on.
-    expected = [(4 / 3) / (4 / 3 + 1 / 2), 1 / 2, (2 / 3) / (2 / 3 + 3 / 2)]
-    np.testing.assert_allclose(calibrated, expected)
+    found = next(of for of in candidates(TASK) if of.name == "transfer, calibrated")
+    # Means .6 and .4: .8 / .6 against .2 / .4, .61 / .6 against .39 / .4, .59 / .6 against .41 / .4.
+    assert found.decided(np.array([0.8, 0.61, 0.59, 0.4])).tolist() == [True, True, False, False]
 
 
 def test_the_estimate_of_the_transfer_counts_each_labelled_row_once_in_each_repeat() -> None:

@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, roc_auc_score
 
 from experiments.raft.score import score, with_interval
+from softcue.evaluation.calibration import calibrated, divided_by_mean
 from softcue.statistics.outcomes import Floats, Outcomes
 from softcue.statistics.resampling import resample
 
@@ -159,14 +161,11 @@ class Candidate:
 
     def decided(self, probability_N: Floats) -> NDArray[np.bool_]:
         """Whether each row is of the first class."""
-        return batch_calibrated(probability_N) > 0.5 if self.calibrated else probability_N > 0.5
-
-
-def batch_calibrated(probability_N: Floats) -> Floats:
-    """Each class's probability over its mean in the batch, normalised (Zhou et al. 2023, 2309.17249)."""
-    first_N: Floats = probability_N / probability_N.mean()
-    second_N: Floats = (1 - probability_N) / (1 - probability_N).mean()
-    return first_N / (first_N + second_N)
+        if not self.calibrated:
+            return probability_N > 0.5
+        probability_NC = torch.from_numpy(np.stack([probability_N, 1 - probability_N], axis=1))
+        batch = divided_by_mean(probability_NC, method="batch", rows="those that are predicted")
+        return (calibrated(probability_NC, batch)[:, 0] > 0.5).numpy()
 
 
 def candidates(task: str) -> Iterator[Candidate]:
