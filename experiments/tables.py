@@ -187,7 +187,7 @@ def check(table: Table, only: str | None) -> None:
 
 def pack(table: Table, folder: Path, to: Path) -> int:
     """Copy the records and test predictions of complete runs that are this table's own; return how many."""
-    found, others = 0, {path.name for path in recorded(table)}
+    found, others = 0, {path.name for path in others_runs(table)}
     for runs in sorted({job.runs for job in table.jobs}):
         for path in sorted((folder / table.name / runs).glob("*/record.json")):
             if path.parent.name not in others:
@@ -195,14 +195,14 @@ def pack(table: Table, folder: Path, to: Path) -> int:
     return found
 
 
-def recorded(table: Table) -> list[Path]:
+def others_runs(table: Table) -> list[Path]:
     """The runs of other experiments, of which this table shows some."""
     return sorted(path for folder in table.recorded for path in (HERE / folder).glob("*-*"))
 
 
 def take_recorded(table: Table, folder: Path) -> None:
     """Put such records where the table's own runs come, as they count as complete there."""
-    for path in recorded(table):
+    for path in others_runs(table):
         if not (folder / table.name / "runs" / path.name).exists():
             keep(path, folder / table.name / "runs")
 

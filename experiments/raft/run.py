@@ -55,6 +55,7 @@ class Candidate:
     settings: Overrides
     source: str | None = None
     alone: bool = False
+    repeats: Sequence[int] = REPEATS
 
 
 def source_settings(name: str) -> Overrides:
@@ -93,6 +94,7 @@ def candidates(task: str) -> list[Candidate]:
         Candidate(
             name="cpt",
             settings=("prompt=cpt", "prompt.learning_rate=0.06453", "prompt.method.text_radius=1"),
+            repeats=(0,),
         ),
         Candidate(name="neighbours", settings=(*BASE, *NEIGHBOURS)),
         Candidate(name="transfer, neighbours", settings=(*BASE, *low, *NEIGHBOURS), source="plain"),
@@ -104,7 +106,7 @@ def candidates(task: str) -> list[Candidate]:
     if task != "twitter_complaints":
         return found[:2]
     methods = [
-        Candidate(name=name, settings=(f"prompt={name}",), alone=name.startswith("baseline"))
+        Candidate(name=name, settings=(f"prompt={name}",), alone=name.startswith("baseline"), repeats=(0,))
         for name in METHODS
     ]
     return [*found, *methods]
@@ -134,8 +136,7 @@ class Raft:
         for task in TASKS:
             for candidate in candidates(task):
                 if candidate.source is None and (only is None or candidate.name in only):
-                    is_method = candidate.name in (*METHODS, "cpt")
-                    self._folds(task, candidate, repeats=(0,) if is_method else REPEATS)
+                    self._folds(task, candidate, candidate.repeats)
                     self._final(task, candidate)
 
     def when_done(self, done: Done) -> None:
@@ -156,9 +157,7 @@ class Raft:
                 # Each source has a repeat of its own, of which there are as many as sources.
                 self._folds(task, own, repeats=(int(seed),), rank=1)
 
-    def _folds(
-        self, task: str, candidate: Candidate, repeats: Sequence[int] = REPEATS, rank: int = 2
-    ) -> None:
+    def _folds(self, task: str, candidate: Candidate, repeats: Sequence[int], rank: int = 2) -> None:
         for repeat in repeats:
             for fold in FOLDS:
                 split = ("split=k_fold", f"split.fold={fold}", f"split.seed={repeat}")

@@ -17,7 +17,7 @@ from hydra.errors import CompactHydraException, HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from softcue.configs import CONFIG_PATH
 from softcue.configs.kinds import expect_kinds
@@ -176,8 +176,6 @@ def _is_ours(error: Exception) -> bool:
 
 
 def _line(error: Exception) -> str:
-    if isinstance(error, MissingMandatoryValue):
-        return f"error: {error.full_key} has no default; give it as {error.full_key}=..."
     if isinstance(error, OmegaConfBaseException):
         return f"error: {explain(error, ())}"
     text = " ".join(str(error).split())

@@ -16,8 +16,7 @@ CHOSEN_GROUPS = ("debug", "experiment", "sweep")
 """Groups of which a run has an option only where one is given."""
 
 _CHOICE = re.compile(r"\+{0,2}(?P<group>[\w/]+)(@[\w.]+)?=(?P<options>[\w./,-]+)")
-_SEVERAL = re.compile(r"(prompt|data|backbone|split|objective|scoring|optimizer|trainer)=\[([^\[\]]*)\]")
-"""Groups of which a run has one option."""
+_SEVERAL = re.compile(r"(?P<group>[\w/]+)=\[(?P<options>[^\[\]]*)\]")
 _ELSEWHERE = ("-sc", "--shell-completion", "hydra.searchpath")
 """Arguments with which words are incomplete, or options may stand in folders that only Hydra knows."""
 
@@ -34,8 +33,9 @@ def expect_options(arguments: Sequence[str]) -> None:
         return
     folders = [CONFIG_PATH, *own_folders(arguments)]
     for argument in arguments:
-        if several := _SEVERAL.fullmatch(argument):
-            raise ConfigError(f"{argument}: a run has one; to compare several, -m {several[1]}={several[2]}.")
+        if (several := _SEVERAL.fullmatch(argument)) and _has_one(several["group"]):
+            way_out = f"-m {several['group']}={several['options']}"
+            raise ConfigError(f"{argument}: a run has one; to compare several, {way_out}.")
         choice = _CHOICE.fullmatch(argument)
         if choice is None or choice["group"].startswith("hydra"):
             continue
@@ -57,14 +57,20 @@ def without_null_groups(overrides: Sequence[str]) -> list[str]:
         if not group:
             raise ConfigError(f"{text}: write name=value, as in seed=1.")
         is_left_out = text.startswith("~") or (equals and option in ("null", ""))
-        if not is_left_out or group.startswith("hydra") or not (CONFIG_PATH / group).is_dir():
-            result.append(text)
-        elif group in OPTIONAL_GROUPS:
+        if is_left_out and group in OPTIONAL_GROUPS:
             result.append(f"~{group}")
-        elif group not in CHOSEN_GROUPS:
+        elif not is_left_out or not (group in CHOSEN_GROUPS or _has_one(group)):
+            result.append(text)
+        elif _has_one(group):
             shown = ", ".join(name for name in _options([CONFIG_PATH / group]) if "/" not in name)
             raise ConfigError(f"{text}: a run needs one of {shown}.")
     return result
+
+
+def _has_one(group: str) -> bool:
+    """Whether every run has one option of this group of softcue's."""
+    is_ours = not group.startswith("hydra") and (CONFIG_PATH / group).is_dir()
+    return is_ours and group not in (*OPTIONAL_GROUPS, *CHOSEN_GROUPS)
 
 
 def own_folders(arguments: Sequence[str]) -> Iterator[Path]:
