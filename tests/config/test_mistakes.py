@@ -34,7 +34,7 @@ MISTAKES: dict[str, tuple[Main, list[str], str]] = {
     "values without -m": (
         train,
         ["seed=0,1"],
-        "for a run of each value add -m; a list is seed=[0,1].",
+        "to train one run for each value, add -m; to give a list, seed=[0,1].",
     ),
     "no value": (train, ["seed"], "seed: write name=value, as in seed=1."),
     "a plus too many": (
@@ -61,7 +61,7 @@ MISTAKES: dict[str, tuple[Main, list[str], str]] = {
     ),
     "neither true nor false": (train, ["dry=maybe"], "error: dry is 'maybe'; give true or false."),
     "text for a number": (train, ["seed=a"], "seed is 'a'; give a whole number, 0 or more and"),
-    "a number for a text": (train, ["prompt.layout=5"], "as \"prompt.layout='5'\"."),
+    "a number for a text": (train, ["prompt.layout=5"], "quote it twice: \"prompt.layout='5'\"."),
     "one value for a mapping": (train, ["prompt.method=3"], "it holds settings, such as prompt.method."),
     "one value for a list": (train, ["joint.seed=3"], "joint.seed is 3; give a list, as in joint.seed=[3]."),
     "null for the runs' folder": (

@@ -61,7 +61,7 @@ def validate(config: DictConfig, data: RunData) -> None:
 
 
 def expect_virtual_tokens(config: DictConfig, method: Callable[..., Any], template: Template) -> None:
-    """Refuse a row without virtual tokens, unless the method asks for nothing to make them with."""
+    """Refuse a template without virtual tokens for a method that needs some."""
     given = [one for one in signature(method).parameters.values() if one.kind is one.KEYWORD_ONLY]
     if template.num_virtual_tokens == 0 and any(one.default is one.empty for one in given):
         raise ConfigError(

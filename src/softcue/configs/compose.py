@@ -36,7 +36,7 @@ from softcue.runs.identity import leaves, paths_as
 log = logging.getLogger(__name__)
 
 OPEN_GROUPS = ("callbacks", "logger", "metrics", "trainer")
-"""Mappings to which settings may be added: what is in them takes settings by itself."""
+"""Groups to which any setting may be added; what they configure checks it."""
 
 _NAME = re.compile(r"(?<=[{:,])\s*(\.*)(\w+(?:\.\w+)*)")
 """A setting named in an interpolation: `${a.b}`, `${..a.b}`, `${resolver:a.b,c}`."""
@@ -114,7 +114,7 @@ class Composer:
         return config
 
     def compose_unchecked(self, overrides: Sequence[str]) -> DictConfig:
-        """What `hydra.compose` gives for these overrides; ConfigError for those that it does not take."""
+        """The result of `hydra.compose` for these overrides; ConfigError for an impossible override."""
         groups, values = self._split(overrides)
         config = cast(DictConfig, pickle.loads(self._base(groups).config))
         try:
@@ -124,7 +124,7 @@ class Composer:
         return config
 
     def paths(self, overrides: Sequence[str]) -> list[str]:
-        """The settings that there are, by path."""
+        """The paths of all settings of the chosen groups' files."""
         return [path for path, _ in leaves(self.own_settings(overrides))]
 
     def own_settings(self, overrides: Sequence[str]) -> Mapping[str, Any]:
@@ -204,7 +204,7 @@ def expect_command_read(settings: DictConfig) -> None:
 
 
 def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
-    """The settings that are given and that nothing reads, of those that are declared `by_reference`.
+    """Check the given settings; return those that nothing reads, of those that are declared `by_reference`.
 
     `own` are the settings of the chosen groups' files.
 
@@ -232,7 +232,7 @@ def expect_all_read(config: DictConfig, own: Mapping[str, Any]) -> list[str]:
 
 
 def _may_be_added(path: str, settings: Mapping[str, Any]) -> bool:
-    """Whether something that is made of settings, or a mapping of such, takes it or refuses it by itself."""
+    """Whether an object made from the mapping around the setting checks it, or an open group holds it."""
     parts = path.split(".")
     if parts[0] in OPEN_GROUPS:
         return True

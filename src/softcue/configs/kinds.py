@@ -12,10 +12,10 @@ from softcue.errors import ConfigError
 def expect_kinds(
     given: Mapping[str, Any], defaults: Mapping[str, Any], *, open_groups: Collection[str] = ()
 ) -> None:
-    """Check settings by dotted path; null is for whatever reads them to judge.
+    """Check that each setting, by dotted path, has the kind of its default.
 
-    What `open_groups` hold is checked by what it is given to. A list and a reference (`${...}`) may stand for
-    anything. What has no default (`???`) is a text.
+    Null, lists and references (`${...}`) are accepted for every default, as are all settings in
+    `open_groups`. A setting without a default (`???`) must be a text.
 
     Raises:
         ConfigError: a setting of another kind than its default.
@@ -45,5 +45,5 @@ def _wanted(path: str, value: Any, default: Any) -> str | None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return None if is_number else str(range_of(path) or "a number")
     if isinstance(default, str) and "${" not in default and not isinstance(value, str):
-        return f"a text: one like this stands in quotes, in two pairs for the shell, as \"{path}='{value}'\""
+        return f"a text. If you mean the text {str(value)!r}, quote it twice: \"{path}='{value}'\""
     return None

@@ -21,7 +21,7 @@ _NOISE = re.compile(r"See https://hydra|\s*object_type=|Error parsing override")
 
 
 def explain(error: Exception, known: Collection[str]) -> str:
-    """The error in one line; `known` are the settings, as dotted paths, of which it names near ones."""
+    """Return the error as one line; for an unknown setting it names similar ones of `known`, dotted paths."""
     text = str(error)
     if isinstance(error.__cause__, OmegaConfBaseException) and str(error.__cause__) not in text:
         text += f"\n{error.__cause__}"
@@ -35,7 +35,7 @@ def explain(error: Exception, known: Collection[str]) -> str:
         return f"{found['path']} has no default; give it as {found['path']}=..."
     if found := _AMBIGUOUS.match(text):
         key, values = found["key"], found["values"]
-        return f"{found['given']}: for a run of each value add -m; a list is {key}=[{values}]."
+        return f"{found['given']}: to train one run for each value, add -m; to give a list, {key}=[{values}]."
     if found := _TWICE.match(text):
         group = found["group"]
         return f"{group} is chosen twice; give it once, as {group}={found['option']} without a +."
@@ -43,7 +43,7 @@ def explain(error: Exception, known: Collection[str]) -> str:
 
 
 def no_such_setting(path: str, known: Collection[str]) -> str:
-    """That there is no such setting, and those that are near, or that stand beside it."""
+    """Return a message that a setting is unknown, with similar settings or those of the same group."""
     shown = [name for name in known if not any(part.startswith("_") for part in name.split("."))]
     if near := _near(path, shown):
         return f"there is no such setting; did you mean {' or '.join(near)}?"

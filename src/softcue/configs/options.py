@@ -88,7 +88,10 @@ def _options(groups: Sequence[Path]) -> list[str]:
 
 
 def no_such_option(group: str, name: str, options: Sequence[str] | None = None) -> str:
-    """That a group, of softcue's unless `options` are given, has no such option; names near ones, or all."""
+    """Return a message that an option is unknown, with similar options or all.
+
+    `options` are by default those of softcue's own group.
+    """
     options = _options([CONFIG_PATH / group]) if options is None else options
     shown = [option for option in options if not option.rpartition("/")[2].startswith("_")]
     by_last = {option.rpartition("/")[2]: option for option in reversed(shown)}
