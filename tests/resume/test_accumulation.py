@@ -34,6 +34,7 @@ CASES = {
     "clipped": ["objective=language_model", "trainer.gradient_clip_val=1.0"],
     "not clipped": ["objective=language_model", "trainer.gradient_clip_val=null"],
     "choice": ["objective=choice", "trainer.gradient_clip_val=1.0"],
+    "T-Few": ["objective=t_few", "trainer.gradient_clip_val=null"],
     "dropout": ["prompt=p_tuning_lstm", "prompt.method.dropout=0.3", "optimizer.lr=0.001"],
 }
 

@@ -18,6 +18,9 @@ from softcue.contracts import Choices, Ids
 LOGITS_AT_ONCE = 2**24
 """Logits held at a time (64 MB in fp32), so that memory does not grow with positions times vocabulary."""
 
+SMALLEST_COMPLEMENT = 1e-6
+"""What is left to all other tokens at the least, so that the logarithm of it stays finite in fp32."""
+
 NO_CHOICE: Choices = ((0,),)
 """For rows that only have to run: their end predicts token 0, which is never run."""
 
@@ -122,15 +125,14 @@ class TargetScores:
     log_likelihood_BC: Tensor
     """Sum of the label tokens' log-probabilities, in nats, fp32."""
     num_tokens_BC: Tensor
+    log_unlikelihood_BC: Tensor | None = None
+    """Sum over the label's tokens of log(1 - probability), in nats; 0 where a row has no such class."""
 
     def split(self, num_rows: Sequence[int]) -> list[TargetScores]:
         """The scores of successive groups of rows."""
-        parts = zip(
-            self.log_likelihood_BC.split(list(num_rows)),
-            self.num_tokens_BC.split(list(num_rows)),
-            strict=True,
-        )
-        return [TargetScores(log_likelihood_BC=sums, num_tokens_BC=counts) for sums, counts in parts]
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        parts = zip(*(value.split(list(num_rows)) for value in fields.values()), strict=True)
+        return [TargetScores(**dict(zip(fields, part, strict=True))) for part in parts]
 
     def mean_per_token_BC(self) -> Tensor:
         """Log-likelihood per label token, so that long labels are not at a disadvantage."""
@@ -149,14 +151,18 @@ def gather_paths(edge_log_probs_E: Tensor, tries: Sequence[Trie]) -> TargetScore
             counts[row, column] = len(path)
         first += len(trie.edge_tokens)
     device = edge_log_probs_E.device
-    sums = edge_log_probs_E.new_zeros(len(tries) * width)
-    sums = sums.index_add(
-        0, torch.tensor(cells, device=device), edge_log_probs_E[torch.tensor(edge_ids, device=device)]
-    )
+    cell_N, edge_N = torch.tensor(cells, device=device), torch.tensor(edge_ids, device=device)
+
+    def summed_BC(numbers_E: Tensor) -> Tensor:
+        sums = numbers_E.new_zeros(len(tries) * width).index_add(0, cell_N, numbers_E[edge_N])
+        return sums.view(len(tries), width)
+
     missing = torch.tensor([[c >= len(trie.paths) for c in range(width)] for trie in tries], device=device)
+    complement_E = (-edge_log_probs_E.clamp(max=-SMALLEST_COMPLEMENT).expm1()).log()
     return TargetScores(
-        log_likelihood_BC=sums.view(len(tries), width).masked_fill(missing, float("-inf")),
+        log_likelihood_BC=summed_BC(edge_log_probs_E).masked_fill(missing, float("-inf")),
         num_tokens_BC=counts.to(device),
+        log_unlikelihood_BC=summed_BC(complement_E),
     )
 
 

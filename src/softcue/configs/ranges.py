@@ -104,6 +104,8 @@ RANGES: Mapping[str, Range] = {
     "scoring.*num_folds": Range(low=2, whole=True),
     "scoring.*seed": SEED,
     "objective.labels": NOT_NEGATIVE,
+    "objective.unlikelihood": NOT_NEGATIVE,
+    "objective.length_normalised": NOT_NEGATIVE,
     "objective.unlabelled": NOT_NEGATIVE,
     "data.train_unlabelled": COUNT,
     "objective.logits": NOT_NEGATIVE,

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from softcue.backbone.base import Backbone
 from softcue.backbone.scoring import TargetScores
@@ -86,6 +86,38 @@ class ChoiceLoss(ScoresObjective):
     def loss(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
         scores_BC = scoring.scores_BC(scores)
         return BatchLoss(mean=cross_entropy(scores_BC, target_B), weight=scores_BC.new_tensor(len(target_B)))
+
+
+class TFewLoss(ScoresObjective):
+    """T-Few's loss: the mean over rows of three terms (Liu et al. 2022, arXiv 2205.05638, section 3.2).
+
+    Negative log-likelihood per token of the right label; `unlikelihood` times the mean, over all tokens of
+    the wrong labels, of -log(1 - probability); `length_normalised` times the cross-entropy of the right class
+    among all, each scored by its label's log-likelihood per token. The authors' code averages tokens over the
+    batch and adds .01 to 1 - probability; here each row counts the same, as in their equations.
+    """
+
+    needs_classes = True
+
+    def __init__(self, *, unlikelihood: float, length_normalised: float) -> None:
+        self.unlikelihood, self.length_normalised = unlikelihood, length_normalised
+
+    def scores(self, lm: Backbone, bank: PromptBank, batch: Batch) -> TargetScores:
+        return lm.score(bank, batch, batch.choices)
+
+    def loss(self, scores: TargetScores, target_B: Tensor, scoring: Scoring) -> BatchLoss:
+        assert scores.log_unlikelihood_BC is not None
+        per_token_BC = scores.mean_per_token_BC()
+        right_BC = one_hot(target_B, per_token_BC.shape[1]).bool()
+        # A class that the row does not have is neither right nor wrong.
+        wrong_BC = ~right_BC & per_token_BC.isfinite()
+        likelihood_B = per_token_BC[right_BC]
+        unlikelihood_B = (scores.log_unlikelihood_BC * wrong_BC).sum(1) / (
+            scores.num_tokens_BC * wrong_BC
+        ).sum(1)
+        choice_B = per_token_BC.log_softmax(dim=1)[right_BC]
+        loss_B = -likelihood_B - self.unlikelihood * unlikelihood_B - self.length_normalised * choice_B
+        return BatchLoss(mean=loss_B.mean(), weight=loss_B.new_tensor(len(target_B)))
 
 
 def concat(banks: Sequence[PromptBank], batches: Sequence[Batch]) -> tuple[PromptBank, Batch]:
