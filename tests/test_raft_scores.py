@@ -8,10 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from sklearn.metrics import f1_score
 
+from experiments.raft.run import METHODS
+from experiments.raft.run import Candidate as Declared
+from experiments.raft.run import candidates as declared
 from experiments.raft.score import NO_LEVER, SUBMISSIONS, outcomes, read_labels, table
-from experiments.raft.table import candidates, estimate
+from experiments.raft.table import candidates, estimate, levers
+from tests.composing import train_config
 
 TASK, NAMES = "twitter_complaints", ["complaint", "no complaint"]
 
@@ -69,3 +74,15 @@ def test_the_estimate_of_the_transfer_counts_each_labelled_row_once_in_each_repe
     expected = [f1_score(of.truth_N, mean, average="macro") for of, mean in zip(repeats, means, strict=True)]
     assert known.together == pytest.approx(expected)
     assert known.resampled_K.mean() == pytest.approx(np.mean(expected), abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "candidate", [of for of in declared(TASK) if of.source is None], ids=lambda of: of.name
+)
+def test_a_run_bears_the_name_that_its_candidate_has_in_the_table(candidate: Declared) -> None:
+    settings = OmegaConf.to_container(
+        train_config(f"data=raft_{TASK}", *candidate.settings, "backbone=smollm2_135m"), resolve=True
+    )
+    assert isinstance(settings, dict)
+    is_lever = candidate.name != "base" and candidate.name not in ("cpt", *METHODS)
+    assert ", ".join(levers(settings)) == (candidate.name if is_lever else "")

@@ -37,6 +37,13 @@ NEIGHBOURS = (
     "data.task.template='{neighbours}Tweet text : {Tweet text} Label :'",
 )
 """The three most similar labelled tweets in front of each."""
+YES_OR_NO = (
+    "data.task.template='Tweet text : {Tweet text} Is it a complaint ? Answer :'",
+    "data.task.verbalizer={complaint: 'yes', no complaint: 'no'}",
+)
+"""Another question, with other words for the classes."""
+T_FEW = ("objective=t_few", "scoring=mean")
+LENGTH_NORMALISED = ("objective=choice", "scoring=mean")
 SELF_TRAINING = ("objective=self_training", "data.train_unlabelled=1000", "trainer.max_epochs=2")
 TAUGHT = tuple(f"transfer {source}" for source in SOURCES)
 """The candidates whose prompts teach a student."""
@@ -59,7 +66,12 @@ class Candidate:
 
 
 def source_settings(name: str) -> Overrides:
-    """A prompt that learns the airline complaints from 1,000 labels."""
+    """A prompt that learns airline complaints, or the sentiment of four other topics, from 1,000 labels."""
+    if name == "topics":
+        return (
+            *("data=tweet_topics", "split=few_shot", "split.num_train=250", "split.num_test=100"),
+            *("data.batch_size=16", "trainer.max_epochs=4", *BASE),
+        )
     extra = {
         "plain": (),
         "choice": ("objective=choice",),
@@ -89,6 +101,11 @@ def candidates(task: str) -> list[Candidate]:
         Candidate(name="instructed", settings=(*BASE, *told)),
         Candidate(name="choice", settings=(*BASE, *choice)),
         Candidate(name="instructed, choice", settings=(*BASE, *told, *choice)),
+        Candidate(name="length-normalised choice", settings=(*BASE, *LENGTH_NORMALISED)),
+        Candidate(name="T-Few", settings=(*BASE, *T_FEW)),
+        Candidate(name="transfer, T-Few", settings=(*BASE, *low, *T_FEW), source="plain"),
+        Candidate(name="yes or no", settings=(*BASE, *YES_OR_NO)),
+        Candidate(name="transfer from other topics", settings=(*BASE, *low), source="topics"),
         Candidate(name="started from the instruction", settings=(*BASE, *start)),
         # The settings that folds of airline tweets chose (experiments/methods/chosen.json).
         Candidate(

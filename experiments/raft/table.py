@@ -82,23 +82,43 @@ def runs() -> Iterator[Run]:
         if record["status"] != "complete" or task not in CLASSES:
             continue
         start = (settings["prompt"].get("initialiser") or {}).get("path") or ""
-        is_told = "favorable" in settings["data"]["task"]["template"]
-        levers = [
-            *(["transfer"] if start else []),
-            *(["instructed"] if is_told else []),
-            *(["neighbours"] if "num_neighbours" in settings["data"]["source"] else []),
-            *(["choice"] if "ChoiceLoss" in settings["objective"]["_target_"] else []),
-            *(["self-training"] if "SelfTraining" in settings["objective"]["_target_"] else []),
-        ]
-        name = ", ".join(levers) or f"{record['method']}, no lever"
         yield Run(
             task=task,
-            candidate=name,
+            candidate=", ".join(levers(settings)) or f"{record['method']}, no lever",
             source=Path(start).name,
             seed=record["seed"],
             split=settings["split"],
             folder=path.parent,
         )
+
+
+def levers(settings: Mapping[str, Any]) -> list[str]:
+    """What distinguishes a run from its method alone: the names of `experiments.raft.run`."""
+    data, prompt, task = settings["data"], settings["prompt"], settings["data"]["task"]
+    loss = settings["objective"]["_target_"].rpartition(".")[2]
+    has_own_rate = prompt["name"] == "prompt_tuning" and prompt["learning_rate"] != 0.1
+    start = (prompt.get("initialiser") or {}).get("path") or ""
+    found = {
+        "transfer": bool(start) and _is_of_airlines(Path(start).name),
+        "transfer from other topics": bool(start) and not _is_of_airlines(Path(start).name),
+        "instructed": "favorable" in task["template"],
+        "yes or no": "yes" in task["verbalizer"].values(),
+        "started from the instruction": "favorable" in data["instruction"],
+        "neighbours": "num_neighbours" in data["source"],
+        "chat": bool(settings["backbone"].get("chat")),
+        "5 tokens": "soft:5]" in prompt.get("layout", ""),
+        f"rate {prompt.get('learning_rate')}": has_own_rate and not start,
+        "choice": loss == "ChoiceLoss" and not settings["scoring"]["per_token"],
+        "length-normalised choice": loss == "ChoiceLoss" and settings["scoring"]["per_token"],
+        "T-Few": loss == "TFewLoss",
+        "self-training": loss == "SelfTraining",
+    }
+    return [name for name, is_so in found.items() if is_so]
+
+
+def _is_of_airlines(source: str) -> bool:
+    record = json.loads((HERE / "runs" / source / "record.json").read_text())
+    return "task" in record["settings"]["data"]
 
 
 @dataclass(frozen=True, kw_only=True)
