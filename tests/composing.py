@@ -30,16 +30,12 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_PATH / group).glob("[!_]*.yaml"))
 
 
-# Settings without a default, with a value for each.
+# Settings without a default, with a value for each, and the method of tuned ones.
 GIVEN = {
+    **{f"tuned={name}": [f"prompt={name.removeprefix('airline_complaints_')}"] for name in options("tuned")},
     "backbone=hub": ["backbone.repo=org/model"],
     "backbone=local": ["backbone.path=model"],
     "experiment=released_sst2": ["prompt.path=one"],
-    "tuned=airline_complaints_residual": ["prompt=residual"],
-    "tuned=airline_complaints_superposition": ["prompt=superposition"],
-    "tuned=airline_complaints_late": ["prompt=late"],
-    "tuned=airline_complaints_cpt": ["prompt=cpt"],
-    "tuned=airline_complaints_cartridge": ["prompt=cartridge"],
     "objective=distillation": ["objective.teachers=[runs/a]"],
     "objective=self_training": ["objective.teachers=[runs/a]", "data.train_unlabelled=5"],
     "prompt=attempt": ["prompt.sources=[runs/a,runs/b]"],

@@ -34,6 +34,7 @@ CLAIMS = (
         "prefix_tuning",
         "a text's keys and values, with a frozen sink, are the better start (2506.06266)",
     ),
+    ("prefix_tuning_gated", "prefix_tuning", "gates that start at zero help a prefix (2303.16199)"),
     ("smop", "prompt_tuning", "a router over short prompts beats one prompt (2310.05149)"),
     ("idpg", "prompt_tuning", "a prompt for each row beats one for all (2204.04497)"),
     ("dept", "prompt_tuning", "a shorter prompt and offsets on words are better (2309.05173)"),
