@@ -1,15 +1,22 @@
 """The tools of `experiments/` that its commands share."""
 
+import json
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 
+from experiments.methods.tuned import CHOSEN
 from experiments.workers import Workers
+from softcue.configs import CONFIG_PATH
+from softcue.runs.identity import leaves
+from tests.composing import options
 
 INDEX = Path(__file__).parents[1] / "experiments" / "README.md"
 READMES = sorted(INDEX.parent.glob("*/README.md"))
@@ -55,6 +62,20 @@ def test_tables_and_pictures_are_what_the_records_give() -> None:
     before = {path: path.read_bytes() for path in files}
     subprocess.run([sys.executable, "-m", "experiments"], check=True, cwd=root, stdout=subprocess.DEVNULL)
     assert [path for path in files if path.read_bytes() != before[path]] == []
+
+
+@pytest.mark.parametrize("preset", options("tuned"))
+def test_a_tuned_preset_is_what_the_folds_chose(preset: str) -> None:
+    """Or what the learning rates' records did, for the three methods that were tuned first."""
+    path = CONFIG_PATH / "tuned" / f"{preset}.yaml"
+    settings: Any = OmegaConf.to_container(OmegaConf.load(path))
+    given = {f"prompt.{name}={value}" for name, value in leaves(settings["prompt"])}
+    if "experiments/methods/chosen.json" not in path.read_text():
+        assert preset.removeprefix("airline_complaints_") in {"prompt_tuning", "prefix_tuning", "p_tuning"}
+        return
+    chosen = json.loads(CHOSEN.read_text())[preset.removeprefix("airline_complaints_")]["settings"]
+    # Late prompts leave out their layer, which is the default.
+    assert given == set(chosen) - {"prompt.method.first_layer=15"}
 
 
 def test_the_index_has_every_folder_with_a_command_of_its_readme() -> None:
