@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,12 @@ def test_calibration_divides_each_class_by_its_mean_in_the_batch() -> None:
     assert found.decided(np.array([0.8, 0.61, 0.59, 0.4])).tolist() == [True, True, False, False]
 
 
+def test_the_threshold_gives_the_first_class_its_share_of_the_labelled_rows() -> None:
+    found = next(of for of in candidates(TASK) if of.name == "transfer, threshold")
+    assert found.share == 17 / 50
+    assert found.decided(np.array([0.1, 0.4, 0.3, 0.2, 0.35, 0.05])).tolist() == [0, 1, 0, 0, 1, 0]
+
+
 def test_the_estimate_of_the_transfer_counts_each_labelled_row_once_in_each_repeat() -> None:
     found = next(of for of in candidates(TASK) if of.name == "transfer")
     repeats = found.repeats()
@@ -80,9 +87,8 @@ def test_the_estimate_of_the_transfer_counts_each_labelled_row_once_in_each_repe
     "candidate", [of for of in declared(TASK) if of.source is None], ids=lambda of: of.name
 )
 def test_a_run_bears_the_name_that_its_candidate_has_in_the_table(candidate: Declared) -> None:
-    settings = OmegaConf.to_container(
+    settings: Any = OmegaConf.to_container(
         train_config(f"data=raft_{TASK}", *candidate.settings, "backbone=smollm2_135m"), resolve=True
     )
-    assert isinstance(settings, dict)
     is_lever = candidate.name != "base" and candidate.name not in ("cpt", *METHODS)
     assert ", ".join(levers(settings)) == (candidate.name if is_lever else "")

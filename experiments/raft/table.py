@@ -2,7 +2,8 @@
 
 `python -m experiments.raft.table` writes table.md and submissions/*.csv.gz. A submission is the class of the
 mean probability over a candidate's runs that trained on all labelled rows. Calibration uses the mean
-probabilities of the rows that are predicted, which have no labels (those held out, in cross-validation).
+probabilities of the rows that are predicted, which have no labels (those held out, in cross-validation). The
+threshold is the one at which their share of the first class is that of the labelled rows.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ CLASSES = {
     "twitter_complaints": ("complaint", "no complaint"),
     "tweet_eval_hate": ("hate speech", "not hate speech"),
 }
+RULES = ("probability", "calibrated", "threshold")
 NO_LEVER = "prompt_tuning, no lever"
 TOGETHER = {
     "transfer, instructed": "transfer, with and without instructed",
@@ -53,6 +55,11 @@ class Run:
     seed: int
     split: Mapping[str, Any]
     folder: Path
+
+    @property
+    def is_of_a_fold(self) -> bool:
+        """Whether it was tested on labelled rows that it did not train on."""
+        return bool(self.split["_target_"].endswith("KFold"))
 
     @property
     def is_final(self) -> bool:
@@ -135,7 +142,7 @@ def repeats(found: Sequence[Run]) -> dict[int, Repeat]:
     """The repeats whose folds are all complete, by the seed of their folds."""
     by_repeat: dict[int, list[Run]] = defaultdict(list)
     for run in found:
-        if run.split["_target_"].endswith("KFold"):
+        if run.is_of_a_fold:
             by_repeat[run.split["seed"]].append(run)
     complete = {}
     for seed, of in by_repeat.items():
@@ -161,7 +168,10 @@ class Candidate:
     task: str
     name: str
     groups: Sequence[Sequence[Run]]
-    calibrated: bool
+    rule: str
+    """How the mean probability becomes a class: one of `RULES`."""
+    share: float
+    """Of the first class among the labelled rows."""
 
     def repeats(self) -> list[Repeat]:
         """The repeats that all groups have, with the seeds of all of them."""
@@ -181,7 +191,10 @@ class Candidate:
 
     def decided(self, probability_N: Floats) -> NDArray[np.bool_]:
         """Whether each row is of the first class."""
-        if not self.calibrated:
+        if self.rule == "threshold":
+            rank_N = probability_N.argsort(kind="stable").argsort()
+            return rank_N >= round((1 - self.share) * len(probability_N))
+        if self.rule == "probability":
             return probability_N > 0.5
         probability_NC = torch.from_numpy(np.stack([probability_N, 1 - probability_N], axis=1))
         batch = divided_by_mean(probability_NC, method="batch", rows="those that are predicted")
@@ -189,19 +202,23 @@ class Candidate:
 
 
 def candidates(task: str) -> Iterator[Candidate]:
-    """Every lever that has runs, then two templates or losses together, each without and with calibration."""
+    """Every lever that has runs, then two templates or losses together, each by every rule."""
     by_name: dict[str, list[Run]] = defaultdict(list)
+    labels: dict[str, bool] = {}
     for run in runs():
         if run.task == task:
             by_name[run.candidate].append(run)
+            labels |= run.labels() if run.is_of_a_fold else {}
+    share = sum(labels.values()) / max(1, len(labels))
     groups = {name: [by_name[name]] for name in sorted(by_name)}
     for other, together in TOGETHER.items():
         pair = [by_name.get("transfer"), by_name.get(other)]
         if all(pair):
             groups[together] = [runs for runs in pair if runs]
     for name, of in groups.items():
-        yield Candidate(task=task, name=name, groups=of, calibrated=False)
-        yield Candidate(task=task, name=f"{name}, calibrated", groups=of, calibrated=True)
+        for rule in RULES:
+            full_name = name if rule == "probability" else f"{name}, {rule}"
+            yield Candidate(task=task, name=full_name, groups=of, rule=rule, share=share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,7 +293,7 @@ def write_submissions(candidate: Candidate) -> str:
     if not finals or any(not any(run.is_final for run in group) for group in candidate.groups):
         return "none"
     sources = sorted({run.source for run in finals})
-    if len(sources) > 1 and len(candidate.groups) == 1 and not candidate.calibrated:
+    if len(sources) > 1 and len(candidate.groups) == 1 and candidate.rule == "probability":
         for at, source in enumerate(sources):
             own = [run for run in finals if run.source == source]
             write_submission(candidate, f"{candidate.name}, source {at}", own)
