@@ -14,17 +14,22 @@ from tests.statistics.simulation import Scenario, coverage
 
 HERE = Path(__file__).parent
 SIMULATIONS = 2000
-SIZES = ((3, 100, 0.05), (5, 200, 0.0), (5, 200, 0.03), (5, 400, 0.05), (10, 400, 0.03))
+SIZES = (
+    (2, None, 400, 0.01),
+    (2, None, 400, 0.03),
+    (3, None, 100, 0.05),
+    (5, None, 200, 0.0),
+    (5, None, 200, 0.03),
+    (5, None, 400, 0.05),
+    (10, None, 400, 0.03),
+    (10, 2, 400, 0.03),
+    (15, 3, 400, 0.03),
+)
 SCENARIOS = [
-    Scenario(runs=runs, rows=rows, between=between, shared_rows=shared)
+    Scenario(runs=runs, draws=draws, rows=rows, between=between, shared_rows=shared)
     for shared in (True, False)
-    for runs, rows, between in (
-        (3, 100, 0.05),
-        (5, 200, 0.0),
-        (5, 200, 0.03),
-        (5, 400, 0.05),
-        (10, 400, 0.03),
-    )
+    for runs, draws, rows, between in SIZES
+    if shared or draws is None
 ]
 
 
@@ -33,13 +38,13 @@ def main() -> None:
     found = [(scenario, coverage(scenario, simulations=SIMULATIONS, seed=0)) for scenario in SCENARIOS]
     content = [asdict(scenario) | asdict(covered) for scenario, covered in found]
     lines = [
-        "| runs | test rows | deviation between runs | rows | report's interval | t-interval over runs |",
-        "|---:|---:|---:|---|---:|---:|",
+        "| runs | draws | test rows | deviation | rows | report's interval | t-interval over runs |",
+        "|---:|---:|---:|---:|---|---:|---:|",
     ]
     for scenario, covered in found:
         rows = "shared" if scenario.shared_rows else "their own"
         lines.append(
-            f"| {scenario.runs} | {scenario.rows} | {scenario.between} | {rows} "
+            f"| {scenario.runs} | {scenario.draws or '–'} | {scenario.rows} | {scenario.between} | {rows} "
             f"| {covered.ours:.3f} | {covered.runs_alone:.3f} |"
         )
     write_atomic(HERE / "coverage.json", json.dumps(content, indent=1) + "\n")

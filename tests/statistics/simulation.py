@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from softcue.statistics.estimates import estimate_mean
-from softcue.statistics.outcomes import Outcomes, score_named
+from softcue.statistics.outcomes import Indices, Outcomes, score_named
 from softcue.statistics.resampling import resample
 
 TRUTH = 0.75
@@ -18,16 +18,31 @@ DIFFICULTY = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """`runs` runs on `rows` test rows each; `between` is the standard deviation of a run's true accuracy."""
+    """`runs` runs on `rows` test rows each; `between` is the standard deviation of a run's true accuracy.
+
+    With `draws`, each of so many draws of labels moves the accuracy of its share of the runs as well, by as
+    large a standard deviation.
+    """
 
     runs: int
     rows: int
     between: float
     shared_rows: bool
+    draws: int | None = None
 
     def __str__(self) -> str:
         rows = "the same" if self.shared_rows else "their own"
-        return f"{self.runs} runs on {rows} {self.rows} rows, between {self.between}"
+        draws = "" if self.draws is None else f" of {self.draws} draws"
+        return f"{self.runs} runs{draws} on {rows} {self.rows} rows, between {self.between}"
+
+    @property
+    def factors_FP(self) -> Indices | None:
+        """The seed and the draw of each run."""
+        if self.draws is None:
+            return None
+        number_P = np.arange(self.runs)
+        seeds = self.runs // self.draws
+        return np.array([number_P % seeds, number_P // seeds])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +64,9 @@ def coverage(scenario: Scenario, *, simulations: int, seed: int, budget: float =
         assert score is not None
         num_rows = scenario.rows * (1 if scenario.shared_rows else scenario.runs)
         found = resample(runs, score, num_rows=num_rows, seed=int(generator.integers(2**31)), budget=budget)
-        interval = estimate_mean(found.score_R, found.covariance_RR, num_rows=num_rows).interval()
+        interval = estimate_mean(
+            found.score_R, found.covariance_RR, num_rows=num_rows, factors_FP=scenario.factors_FP
+        ).interval()
         assert interval is not None
         held += interval[0] <= TRUTH <= interval[1]
         widths.append(interval[1] - interval[0])
@@ -64,12 +81,14 @@ def _simulated(scenario: Scenario, generator: np.random.Generator) -> list[Outco
     """Runs whose rows are right at random; rows that all runs share are hard or easy for all of them."""
     shared_B = generator.choice([-DIFFICULTY, DIFFICULTY], size=scenario.rows)
     runs = []
+    draw_P = np.zeros(scenario.runs)
+    if scenario.factors_FP is not None:
+        draw_P = generator.normal(0, scenario.between, scenario.runs)[scenario.factors_FP[1]]
     for number in range(scenario.runs):
         own_B = generator.choice([-DIFFICULTY, DIFFICULTY], size=scenario.rows)
         difficulty_B = shared_B if scenario.shared_rows else own_B
-        right_B = (
-            generator.random(scenario.rows) < TRUTH + generator.normal(0, scenario.between) + difficulty_B
-        )
+        accuracy = TRUTH + generator.normal(0, scenario.between) + draw_P[number]
+        right_B = generator.random(scenario.rows) < accuracy + difficulty_B
         target_B = generator.integers(0, 2, size=scenario.rows)
         predicted_B = np.where(right_B, target_B, 1 - target_B)
         start = 0 if scenario.shared_rows else number * scenario.rows

@@ -9,6 +9,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from softcue.statistics.estimates import (
     Estimate,
+    Part,
     Sample,
     between_runs,
     estimate_difference,
@@ -53,22 +54,46 @@ def test_runs_on_rows_of_their_own_already_contain_them() -> None:
     assert found.variance == pytest.approx(SCORES.var(ddof=1) / 5)
 
 
-def test_the_degrees_of_freedom_are_satterthwaites() -> None:
-    found = Estimate(value=1.0, runs=0.02, runs_df=4, rows=0.03, rows_df=399)
-    assert found.df == pytest.approx(0.05**2 / (0.02**2 / 4 + 0.03**2 / 399))
+def test_the_critical_value_is_cochrans() -> None:
+    runs, rows = Part(variance=0.02, df=1), Part(variance=0.03, df=399)
+    found = Estimate(value=1.0, run_parts=(runs,), row_part=rows)
+    weighted = 0.4 * stats.t.ppf(0.975, 1) + 0.6 * stats.t.ppf(0.975, 399)
+    assert found.interval() == pytest.approx((1 - weighted * 0.05**0.5, 1 + weighted * 0.05**0.5))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.01, 0.3, 2.0])
+def test_at_its_p_the_interval_ends_at_zero(value: float) -> None:
+    runs, rows = Part(variance=0.02, df=1), Part(variance=0.03, df=399)
+    found = Estimate(value=value, run_parts=(runs,), row_part=rows)
+    assert found.p is not None
+    interval = found.interval(1 - found.p)
+    assert interval is not None
+    assert interval[0] == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize("share_of_rows", [0.05, 0.1, 0.25, 0.5])
+def test_two_runs_seldom_call_nothing_significant(share_of_rows: float) -> None:
+    """With Satterthwaite's degrees of freedom, up to 4.5 % of null differences have p < .001."""
+    generator, count = np.random.default_rng(0), 4000
+    shared = share_of_rows / (1 - share_of_rows) / 2
+    score_SP = generator.normal(0, shared**0.5, (count, 1)) + generator.normal(0, 1, (count, 2))
+    p_values = [
+        estimate_mean(score_P, np.full((2, 2), shared), num_rows=400).p or 0.0 for score_P in score_SP
+    ]
+    assert np.mean(np.array(p_values) < 0.001) < 0.007
+    assert np.mean(np.array(p_values) < 0.05) < 0.065
 
 
 def test_crossed_seeds_and_folds_are_not_taken_for_independent_runs() -> None:
     """Two folds that lie apart: six runs say no more of folds than two do."""
     folds, seeds = np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)
     scores = np.where(folds == 0, 0.6, 0.8)
-    variance, df = between_runs(scores, np.array([seeds, folds]))
-    assert variance == pytest.approx(np.var([0.6, 0.8], ddof=1) / 2)
-    assert df == 1.0
-    independent, _ = between_runs(scores)
-    assert independent is not None
-    assert variance is not None
-    assert variance > 3 * independent
+    of_seeds, of_folds = between_runs(scores, np.array([seeds, folds])) or ()
+    assert (of_seeds.df, of_folds.df) == (2, 1)
+    assert of_seeds.variance == pytest.approx(0)
+    assert of_folds.variance == pytest.approx(np.var([0.6, 0.8], ddof=1) / 2)
+    (independent,) = between_runs(scores) or ()
+    assert of_folds.variance > 3 * independent.variance
 
 
 def test_only_runs_that_differ_in_every_factor_show_what_rows_share() -> None:

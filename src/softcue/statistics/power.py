@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from scipy import special
 
-from softcue.statistics.estimates import t_quantile
+from softcue.statistics.estimates import Part, critical_value
 
 WANTED_POWER = 0.8
 ALPHA = 0.05
@@ -43,17 +43,19 @@ class Design:
 
         With a single run there is no variance between runs to be seen, and none is tested.
         """
-        of_runs = (self.between_runs + self.own) / self.runs
-        df = float(max(1, self.rows - 1))
+        of_rows = Part(variance=self.shared, df=float(max(1, self.rows - 1)))
         if self.runs == 1:
-            variance = self.own + self.shared
+            parts = [replace(of_rows, variance=self.own + self.shared)]
         else:
-            variance = of_runs + self.shared
-            spread = of_runs**2 / (self.runs - 1) + self.shared**2 / df
-            df = variance**2 / spread if spread else math.inf
+            of_runs = (self.between_runs + self.own) / self.runs
+            parts = [Part(variance=of_runs, df=self.runs - 1), of_rows]
+        variance = sum(part.variance for part in parts)
         if variance <= 0:
             return 1.0 if self.difference else ALPHA
-        return t_power(abs(self.difference) / math.sqrt(variance), df)
+        # The estimate of the whole variance spreads as one of Satterthwaite's degrees of freedom does.
+        df = variance**2 / sum(part.variance**2 / part.df for part in parts)
+        critical = critical_value(parts, ALPHA / 2)
+        return t_power(abs(self.difference) / math.sqrt(variance), df, critical)
 
     def rows_needed(self) -> int | None:
         """The least number of rows with the wanted power, to two digits; None if there is none."""
@@ -64,10 +66,9 @@ class Design:
         return _least(lambda runs: self.with_size(runs=runs).power, low=max(2, self.runs), high=MOST_RUNS)
 
 
-def t_power(noncentrality: float, df: float) -> float:
-    """The power of the two-sided t-test of a mean that is `noncentrality` standard errors from 0."""
+def t_power(noncentrality: float, df: float, critical: float) -> float:
+    """The probability of a t beyond `critical` on either side, for a mean `noncentrality` errors from 0."""
     df = min(df, 1e6)
-    critical = t_quantile(1 - ALPHA / 2, df)
     if noncentrality > 30:
         return 1.0
     below = float(special.nctdtr(df, noncentrality, critical))
