@@ -33,10 +33,8 @@ def recorded(experiment: str, *methods: str) -> list[Path]:
 
 
 def replicate(record: RunRecord) -> dict[str, str]:
-    """The seed, and the draw of labels where that is another number."""
-    draw = record.settings["split"]["seed"]
-    found = {"seed": str(record.seed)}
-    return found if draw == record.seed else {**found, "draw": str(draw)}
+    """The seed and the draw of labels, which are one number in most experiments."""
+    return {"seed": str(record.seed), "draw": str(record.settings["split"]["seed"])}
 
 
 @dataclass(frozen=True, kw_only=True)

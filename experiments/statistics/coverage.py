@@ -22,8 +22,8 @@ SIZES = (
     (5, None, 200, 0.03),
     (5, None, 400, 0.05),
     (10, None, 400, 0.03),
-    (10, 2, 400, 0.03),
     (15, 3, 400, 0.03),
+    (25, 5, 400, 0.03),
 )
 SCENARIOS = [
     Scenario(runs=runs, draws=draws, rows=rows, between=between, shared_rows=shared)

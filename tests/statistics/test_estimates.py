@@ -14,6 +14,7 @@ from softcue.statistics.estimates import (
     between_runs,
     estimate_difference,
     estimate_mean,
+    fixed_factors,
     shared_variance,
     wilson,
 )
@@ -85,15 +86,28 @@ def test_two_runs_seldom_call_nothing_significant(share_of_rows: float) -> None:
 
 
 def test_crossed_seeds_and_folds_are_not_taken_for_independent_runs() -> None:
-    """Two folds that lie apart: six runs say no more of folds than two do."""
-    folds, seeds = np.repeat([0, 1], 3), np.tile([0, 1, 2], 2)
-    scores = np.where(folds == 0, 0.6, 0.8)
+    """Three folds that lie apart: nine runs say no more of folds than three do."""
+    folds, seeds = np.repeat([0, 1, 2], 3), np.tile([0, 1, 2], 3)
+    scores = np.array([0.6, 0.7, 0.8])[folds]
     of_seeds, of_folds = between_runs(scores, np.array([seeds, folds])) or ()
-    assert (of_seeds.df, of_folds.df) == (2, 1)
+    assert (of_seeds.df, of_folds.df) == (2, 2)
     assert of_seeds.variance == pytest.approx(0)
-    assert of_folds.variance == pytest.approx(np.var([0.6, 0.8], ddof=1) / 2)
+    assert of_folds.variance == pytest.approx(np.var([0.6, 0.7, 0.8], ddof=1) / 3)
     (independent,) = between_runs(scores) or ()
     assert of_folds.variance > 3 * independent.variance
+
+
+def test_of_two_draws_beside_more_seeds_the_mean_is_of_these_two() -> None:
+    draws, seeds = np.repeat([0, 1], 5), np.tile(np.arange(5), 2)
+    scores = np.where(draws == 0, 0.6, 0.8) + np.concatenate([SCORES, SCORES])
+    (of_seeds,) = between_runs(scores, np.array([seeds, draws])) or ()
+    assert of_seeds.df == 4
+    assert of_seeds.variance == pytest.approx(SCORES.var(ddof=1) / 5)
+    assert fixed_factors(np.array([seeds, draws])) == [1]
+    # Of two seeds on each of two draws nothing is left out, nor of two runs.
+    assert len(between_runs(scores[:4], np.array([[0, 1, 0, 1], [0, 0, 1, 1]])) or ()) == 2
+    assert fixed_factors(np.array([[0, 1, 0, 1], [0, 0, 1, 1]])) == []
+    assert fixed_factors(np.array([[0, 1], [0, 0]])) == []
 
 
 def test_only_runs_that_differ_in_every_factor_show_what_rows_share() -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softcue.report.evidence import outcomes
+from softcue.report.evidence import factors, outcomes
 from softcue.report.model import Caution, Cell, Ranks, Run, TaskComparison
 from softcue.report.runs import Loaded
 from softcue.runs.metrics import Metric
+from softcue.statistics.estimates import fixed_factors
 from softcue.statistics.outcomes import score_named
 from softcue.statistics.ranks import LEAST_TASKS
 
@@ -74,6 +75,22 @@ def few_runs(case: Case) -> Iterator[Caution]:
     if few:
         text = f"fewer than {FEW_RUNS} runs, so that intervals are wide: {_labels(few)}."
         yield Caution(kind="runs", text=text, cells=_keys(few))
+
+
+def two_levels(case: Case) -> Iterator[Caution]:
+    """Draws of labels, seeds or folds of which intervals say nothing, since there are two."""
+    cells: dict[str, list[Cell]] = {}
+    for cell in case.task.cells:
+        names = list(dict.fromkeys(name for run in cell.runs for name in run.replicate))
+        levels_FP = factors(cell.runs)
+        for at in [] if levels_FP is None else fixed_factors(levels_FP):
+            cells.setdefault(names[at], []).append(cell)
+    for name, those in cells.items():
+        text = (
+            f"two values of {name}: intervals are for these two alone, of new runs and rows; a third would "
+            f"say how far others lie: {_labels(those)}."
+        )
+        yield Caution(kind="runs", text=text, cells=_keys(those))
 
 
 def few_rows(case: Case) -> Iterator[Caution]:
@@ -204,6 +221,7 @@ def other_predictions(case: Case) -> Iterator[Caution]:
 
 CHECKS: Sequence[Callable[[Case], Iterator[Caution]]] = (
     few_runs,
+    two_levels,
     few_rows,
     without_rows,
     missing_runs,

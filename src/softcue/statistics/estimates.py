@@ -140,7 +140,8 @@ def between_runs(score_P: Floats, factors_FP: Indices | None = None) -> tuple[Pa
 
     One part, s² / P, if some factor parts all runs. If factors cross, as 3 seeds on each of 5 folds do, the
     runs are not independent: each factor's part is then the variance of the mean of its levels' means. Their
-    sum is too high by what no factor explains.
+    sum is too high by what no factor explains. Two levels, as of five seeds on each of two draws of labels,
+    say next to nothing of other levels: where another factor has more, the mean is of these two alone.
     """
     count = len(score_P)
     if count < 2:
@@ -153,7 +154,14 @@ def between_runs(score_P: Floats, factors_FP: Indices | None = None) -> tuple[Pa
         means = np.bincount(level_P, weights=score_P) / np.bincount(level_P)
         if len(means) > 1:
             parts.append(Part(variance=float(np.var(means, ddof=1)) / len(means), df=len(means) - 1))
-    return tuple(parts)
+    return tuple(part for part in parts if part.df > 1) or tuple(parts)
+
+
+def fixed_factors(factors_FP: Indices) -> list[int]:
+    """The factors of two levels of which `between_runs` says nothing, by number."""
+    counts = [len(np.unique(levels_P)) for levels_P in factors_FP]
+    parts_all = max(counts, default=0) == factors_FP.shape[1]
+    return [] if parts_all or max(counts, default=0) < 3 else [at for at, n in enumerate(counts) if n == 2]
 
 
 def shared_variance(covariance_PP: Floats, factors_FP: Indices | None = None) -> float:
