@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-REPORT = re.compile(r"^softcue-report (runs=experiments/.*output=experiments/\S+)$", re.MULTILINE)
+REPORT = re.compile(r"^softcue-report (runs=(?:experiments/|null ).*output=experiments/\S+)$", re.MULTILINE)
 
 
 def commands() -> list[list[str]]:
@@ -28,7 +28,7 @@ def commands() -> list[list[str]]:
     reports = [
         [report, *shlex.split(arguments)]
         for readme in sorted(HERE.glob("*/README.md"))
-        for arguments in REPORT.findall(readme.read_text())
+        for arguments in REPORT.findall(re.sub(r"\s*\\\n\s*", " ", readme.read_text()))
     ]
     return [*([sys.executable, "-m", module] for module in (*modules, "experiments.paper_hours")), *reports]
 
