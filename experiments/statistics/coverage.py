@@ -1,6 +1,6 @@
 """Simulate runs whose true accuracy is known, and count how often the report's intervals hold it.
 
-`python -m experiments.statistics.coverage` writes coverage.json and coverage.md; about five minutes.
+`python -m experiments.statistics.coverage` writes coverage.json and coverage.md; about eight minutes.
 """
 
 from __future__ import annotations
