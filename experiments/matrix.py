@@ -173,7 +173,7 @@ def differences(groups: Groups, questions: Sequence[Question]) -> str:
         ends, p = pair.interval, pair.p_holm
         interval = "" if ends is None else f"\\[{ends.low:+.3f}, {ends.high:+.3f}]"
         holm = "" if p is None else ("\\<.001" if p < 0.001 else f"{p:.3f}".lstrip("0"))
-        answer = "cannot be told apart"
+        answer = "no significant difference"
         if pair.distinguishable:
             answer = "yes" if pair.difference > 0 else "no: the other is ahead"
         lines.append(

@@ -78,7 +78,7 @@ def few_runs(case: Case) -> Iterator[Caution]:
 
 
 def two_levels(case: Case) -> Iterator[Caution]:
-    """Draws of labels, seeds or folds of which intervals say nothing, since there are two."""
+    """Draws of labels, seeds or folds that intervals do not go beyond, since there are two of them."""
     cells: dict[str, list[Cell]] = {}
     for cell in case.task.cells:
         names = list(dict.fromkeys(name for run in cell.runs for name in run.replicate))
@@ -87,8 +87,8 @@ def two_levels(case: Case) -> Iterator[Caution]:
             cells.setdefault(names[at], []).append(cell)
     for name, those in cells.items():
         text = (
-            f"two values of {name}: intervals are for these two alone, of new runs and rows; a third would "
-            f"say how far others lie: {_labels(those)}."
+            f"{name} has two values: intervals are for new runs and rows with these two, not for other "
+            f"values; add a third: {_labels(those)}."
         )
         yield Caution(kind="runs", text=text, cells=_keys(those))
 

@@ -13,7 +13,7 @@ MOST_CELLS_IN_FULL = 4
 
 
 def task_claims(task: TaskComparison, metric: Metric) -> tuple[Claim, ...]:
-    """Who is ahead of whom, and who cannot be told apart and what would do it."""
+    """Who is ahead of whom, and where there is no significant difference, what would show one."""
     tested = [pair for pair in task.pairs if pair.p_holm is not None]
     if not tested:
         return tuple(_alone(cell, metric) for cell in task.cells[:1] if metric.name in cell.scores)
@@ -34,7 +34,7 @@ def rank_claims(ranks: Ranks | None) -> tuple[Claim, ...]:
     ordered = sorted(ranks.mean_rank, key=lambda method: ranks.mean_rank[method])
     first, second = ordered[0], ordered[1]
     gap = ranks.mean_rank[second] - ranks.mean_rank[first]
-    verb = "is ahead of" if gap > ranks.critical_difference else "cannot be told apart from"
+    verb = "is ahead of" if gap > ranks.critical_difference else "does not differ significantly from"
     text = (
         f"Over {len(ranks.tasks)} tasks, {first} (mean rank {ranks.mean_rank[first]:.2f}) {verb} {second} "
         f"({ranks.mean_rank[second]:.2f}); the critical difference is {ranks.critical_difference:.2f}, and "
@@ -83,8 +83,8 @@ def _ahead(task: TaskComparison, pair: Pair, metric: Metric) -> Claim:
 def _undecided(task: TaskComparison, pair: Pair, metric: Metric) -> Claim:
     first, second = (task.by_key[key] for key in (pair.first, pair.second))
     text = (
-        f"{first.label} and {second.label} cannot be told apart with {_evidence(pair)}: the difference is "
-        f"{signed(metric, pair.difference)} {bracket(metric, pair.interval)}{_alone_or_not(task, pair)}; "
+        f"{first.label} and {second.label} do not differ significantly with {_evidence(pair)}: the "
+        f"difference is {signed(metric, pair.difference)} {bracket(metric, pair.interval)}{_alone_or_not(task, pair)}; "
         f"{settled_by(pair)}."
     )
     return Claim(text=text, metric=metric.name, cells=(first.key, second.key), kind="undecided")
@@ -119,7 +119,11 @@ def _many_undecided(task: TaskComparison, pairs: Sequence[Pair]) -> Claim:
     others = [task.by_key[pair.second if pair.first == task.best.key else pair.first] for pair in pairs]
     shown = [cell.label for cell in others[:4]]
     more = f" and {len(others) - 4} more" if len(others) > 4 else ""
-    text = f"{len(others)} cannot be told apart from the best, {task.best.label}: {'; '.join(shown)}{more}."
+    verb = "does" if len(others) == 1 else "do"
+    text = (
+        f"{len(others)} {verb} not differ significantly from the best, {task.best.label}: "
+        f"{'; '.join(shown)}{more}."
+    )
     return Claim(
         text=text, metric=pairs[0].metric, cells=tuple(cell.key for cell in others), kind="undecided"
     )

@@ -118,7 +118,7 @@ def make_pairs(
 
 
 def _marked(cell: Cell, best: Cell, pairs: Sequence[Pair]) -> Cell:
-    """The cell, with whether it can be told apart from the best."""
+    """The cell, with whether it differs significantly from the best."""
     found = next((pair for pair in pairs if (pair.first, pair.second) == (best.key, cell.key)), None)
     tested = found is not None and found.p_holm is not None
     return replace(cell, distinguishable=found.distinguishable if found is not None and tested else None)

@@ -224,5 +224,5 @@ def _caption(task: TaskComparison, metric: Metric) -> str:
     if any(metric.name in cell.scores and cell.scores[metric.name].interval for cell in task.cells):
         sentences.append("In brackets: the mean's 95 % interval, for new runs on new rows.")
     if task.pairs:
-        sentences.append("≈ best: cannot be told apart from the best at .05 after Holm.")
+        sentences.append("≈ best: no significant difference from the best at .05 after Holm.")
     return " ".join(sentences)

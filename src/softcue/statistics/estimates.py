@@ -140,8 +140,9 @@ def between_runs(score_P: Floats, factors_FP: Indices | None = None) -> tuple[Pa
 
     One part, s² / P, if some factor parts all runs. If factors cross, as 3 seeds on each of 5 folds do, the
     runs are not independent: each factor's part is then the variance of the mean of its levels' means. Their
-    sum is too high by what no factor explains. Two levels, as of five seeds on each of two draws of labels,
-    say next to nothing of other levels: where another factor has more, the mean is of these two alone.
+    sum is too high by what no factor explains. A factor of two levels, such as two draws of labels with five
+    seeds each, says almost nothing about other levels: it has no part if another factor has more levels, and
+    the estimate is then for these two levels.
     """
     count = len(score_P)
     if count < 2:

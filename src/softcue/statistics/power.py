@@ -52,7 +52,7 @@ class Design:
         variance = sum(part.variance for part in parts)
         if variance <= 0:
             return 1.0 if self.difference else ALPHA
-        # The estimate of the whole variance spreads as one of Satterthwaite's degrees of freedom does.
+        # Satterthwaite's degrees of freedom: how much the estimate of the whole variance varies.
         df = variance**2 / sum(part.variance**2 / part.df for part in parts)
         critical = critical_value(parts, ALPHA / 2)
         return t_power(abs(self.difference) / math.sqrt(variance), df, critical)

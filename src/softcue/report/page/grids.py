@@ -61,7 +61,7 @@ def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
         ),
         Heading(
             text="against the best",
-            explanation=f"by {comparison.sort_by.title}, after Holm; ≈ best: cannot be told apart",
+            explanation=f"by {comparison.sort_by.title}, after Holm; ≈ best: no significant difference",
         ),
         Heading(text="trainable", number=True, explanation="trainable parameters"),
         Heading(text="shipped", number=True, explanation="bytes of the shipped prompt"),
