@@ -84,8 +84,8 @@ def _undecided(task: TaskComparison, pair: Pair, metric: Metric) -> Claim:
     first, second = (task.by_key[key] for key in (pair.first, pair.second))
     text = (
         f"{first.label} and {second.label} do not differ significantly with {_evidence(pair)}: the "
-        f"difference is {signed(metric, pair.difference)} {bracket(metric, pair.interval)}{_alone_or_not(task, pair)}; "
-        f"{settled_by(pair)}."
+        f"difference is {signed(metric, pair.difference)} {bracket(metric, pair.interval)}"
+        f"{_alone_or_not(task, pair)}; {settled_by(pair)}."
     )
     return Claim(text=text, metric=metric.name, cells=(first.key, second.key), kind="undecided")
 

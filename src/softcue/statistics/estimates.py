@@ -147,22 +147,32 @@ def between_runs(score_P: Floats, factors_FP: Indices | None = None) -> tuple[Pa
     count = len(score_P)
     if count < 2:
         return None
-    if factors_FP is None or any(len(np.unique(levels_P)) == count for levels_P in factors_FP):
+    if factors_FP is None or count in _num_levels(factors_FP):
         return (Part(variance=float(np.var(score_P, ddof=1)) / count, df=count - 1),)
     parts = []
-    for levels_P in factors_FP:
-        _, level_P = np.unique(levels_P, return_inverse=True)
+    for factor in _repeated(factors_FP):
+        _, level_P = np.unique(factors_FP[factor], return_inverse=True)
         means = np.bincount(level_P, weights=score_P) / np.bincount(level_P)
-        if len(means) > 1:
-            parts.append(Part(variance=float(np.var(means, ddof=1)) / len(means), df=len(means) - 1))
-    return tuple(part for part in parts if part.df > 1) or tuple(parts)
+        parts.append(Part(variance=float(np.var(means, ddof=1)) / len(means), df=len(means) - 1))
+    return tuple(parts)
 
 
 def fixed_factors(factors_FP: Indices) -> list[int]:
-    """The factors of two levels of which `between_runs` says nothing, by number."""
-    counts = [len(np.unique(levels_P)) for levels_P in factors_FP]
-    parts_all = max(counts, default=0) == factors_FP.shape[1]
-    return [] if parts_all or max(counts, default=0) < 3 else [at for at, n in enumerate(counts) if n == 2]
+    """The factors of two levels that have no part in `between_runs`, by number."""
+    counts, repeated = _num_levels(factors_FP), _repeated(factors_FP)
+    if factors_FP.shape[1] in counts:
+        return []
+    return [factor for factor, count in enumerate(counts) if count == 2 and factor not in repeated]
+
+
+def _repeated(factors_FP: Indices) -> list[int]:
+    """The factors with a part of their own: those of three levels or more; if there are none, of two."""
+    counts = _num_levels(factors_FP)
+    return [factor for factor, count in enumerate(counts) if count >= min(3, max([2, *counts]))]
+
+
+def _num_levels(factors_FP: Indices) -> list[int]:
+    return [len(np.unique(levels_P)) for levels_P in factors_FP]
 
 
 def shared_variance(covariance_PP: Floats, factors_FP: Indices | None = None) -> float:
