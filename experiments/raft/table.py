@@ -100,7 +100,7 @@ def runs() -> Iterator[Run]:
 
 
 def levers(settings: Mapping[str, Any]) -> list[str]:
-    """What distinguishes a run from its method alone: the names of `experiments.raft.run`."""
+    """The levers that a run used, by the names that `experiments.raft.run` gives its candidates."""
     data, prompt, task = settings["data"], settings["prompt"], settings["data"]["task"]
     loss = settings["objective"]["_target_"].rpartition(".")[2]
     has_own_rate = prompt["name"] == "prompt_tuning" and prompt["learning_rate"] != 0.1

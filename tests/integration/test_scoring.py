@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 
 from softcue.backbone.base import Backbone
+from softcue.backbone.scoring import TargetScores
 from softcue.build.data import build_data
+from softcue.contracts import Batch, Choices, PromptBank
 from softcue.errors import ConfigError
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
@@ -38,7 +41,7 @@ def test_every_scoring_of_one_evaluation_is_as_in_a_run_of_its_own(
     scored: list[int] = []
     read = Backbone.score
 
-    def counted(self: Backbone, bank, batch, choices):  # type: ignore[no-untyped-def]
+    def counted(self: Backbone, bank: PromptBank, batch: Batch, choices: Sequence[Choices]) -> TargetScores:
         scored.append(len(batch))
         return read(self, bank, batch, choices)
 

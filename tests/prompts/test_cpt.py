@@ -17,6 +17,7 @@ from softcue.build.checks import validate
 from softcue.build.data import build_data
 from softcue.contracts import Demonstration, PromptBank, TrainingRows
 from softcue.errors import ConfigError
+from softcue.evaluation.scoring import Scoring
 from softcue.plan import resolve
 from softcue.prompts.cpt import Context, ContextPrompt
 from softcue.training.objectives import LanguageModelLoss
@@ -151,7 +152,7 @@ def test_loss_gradients_and_projection_equal_pefts(llama: StreamLM, decay: float
     virtual = [-1 - k for k in range(LENGTH)]
     batch = batch_of([[*virtual, 11, 12], [*virtual, 13, 14]], ((20,), (22,)), targets=[0, 1])
     bank, objective = prompt(), LanguageModelLoss()
-    of_rows = objective(llama, bank, batch, scoring=None)  # type: ignore[arg-type]
+    of_rows = objective(llama, bank, batch, Scoring(per_token=False))
     ours = with_own_labels(llama, bank, prompt.own_labels, of_rows, num_rows=2)
     assert float(ours.mean.detach()) == pytest.approx(float(loss.detach()), abs=1e-5)
     assert int(ours.weight) == 2 + 2 * 4

@@ -19,7 +19,7 @@ LOGITS_AT_ONCE = 2**24
 """Logits held at a time (64 MB in fp32), so that memory does not grow with positions times vocabulary."""
 
 SMALLEST_COMPLEMENT = 1e-6
-"""What is left to all other tokens at the least, so that the logarithm of it stays finite in fp32."""
+"""The least probability of all other tokens together: its logarithm stays finite in fp32."""
 
 NO_CHOICE: Choices = ((0,),)
 """For rows that only have to run: their end predicts token 0, which is never run."""

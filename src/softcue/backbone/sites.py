@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ def embeddings(model: PreTrainedModel, start: int) -> tuple[Embed, Embed]:
 
 
 def _scaled(part: nn.Module, device: torch.device, scale: float) -> Embed:
-    table: nn.Module = part.get_input_embeddings()  # type: ignore[operator]
+    table = cast(PreTrainedModel, part).get_input_embeddings()
 
     def embed(ids: Tensor) -> Tensor:
         with torch.no_grad():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -131,8 +132,7 @@ class Affine(_Folded):
         classes = log_p_BC.shape[1]
         none = np.concatenate([np.ones(classes), np.zeros(classes)])
         fits: list[Callable[[Numbers, Indices], Numbers]] = [
-            lambda log_p, of, strength=strength: vector_scaling(log_p, of, strength=strength)  # type: ignore[misc]
-            for strength in STRENGTHS
+            partial(vector_scaling, strength=strength) for strength in STRENGTHS
         ]
         fits.append(lambda *_: none)
         best = min(fits, key=lambda fit: self._held_out(fit, log_p_BC, target))

@@ -9,7 +9,7 @@ do.
 Each part of the variance has degrees of freedom of its own. The critical value is the mean of the parts'
 t-quantiles, weighted by the parts (Cochran 1964, Biometrics 20, 191-195). Satterthwaite's single number of
 degrees of freedom is wrong where a part of few runs is small by chance: with two runs, or two draws of
-labels, it calls up to 45 in 1,000 null differences significant at .001, and this rule at most 4.
+labels, up to 45 of 1,000 comparisons of equals have p < .001. With this rule at most 4 have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from softcue.statistics.outcomes import Floats, Indices
 
 LEVEL = 0.95
 LEAST_P = 1e-12
-"""Smaller p-values are given as this."""
+"""The smallest p-value that is returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
