@@ -14,7 +14,7 @@ from softcue.data.prompt_data import PromptData
 from tests.composing import train_config
 from tests.hub.server import Hub
 
-Rows = Sequence[Mapping[str, object]]
+Rows = Sequence[Mapping[str, str | Sequence[str]]]
 SETS: dict[str, tuple[str, str, Rows]] = {
     "e2e_nlg": (
         "GEM/gem",
@@ -69,7 +69,7 @@ def test_a_text_set_is_read_as_the_hub_holds_it(hub: Hub, tmp_path: Path, option
     found = [json.loads(texts) for texts in data.parts.test["references"]]
     texts = {"e2e_nlg": ("target", "references"), "gsm8k": ("answer",), "xsum": ("summary",)}[option]
     expected = [
-        [one for name in texts for one in ([row[name]] if isinstance(row[name], str) else list(row[name]))]  # type: ignore[call-overload]
+        [one for name in texts for one in ([row[name]] if isinstance(row[name], str) else list(row[name]))]
         for row in rows
     ]
     assert found == expected
