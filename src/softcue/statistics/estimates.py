@@ -3,13 +3,13 @@
 Two sources make a mean over P runs uncertain: other seeds, folds or labels (runs), and other test rows. Let
 s be the standard deviation of the runs' scores, and c the mean covariance that resampled rows give to two
 different runs. Then s² / P + c estimates the variance of the mean without bias, whether all runs share
-their rows (c is the rows' variance, of which s knows nothing), none do (c is 0, and s contains it), or some
+their rows (c is the rows' variance, which s lacks), none do (c is 0, and s contains it), or some
 do.
 
 Each part of the variance has degrees of freedom of its own. The critical value is the mean of the parts'
 t-quantiles, weighted by the parts (Cochran 1964, Biometrics 20, 191-195). Satterthwaite's single number of
-degrees of freedom is wrong where a part of few runs is small by chance: with two runs, or two draws of
-labels, up to 45 of 1,000 comparisons of equals have p < .001. With this rule at most 4 have.
+degrees of freedom is wrong where the estimate from few runs is small by chance: with two runs, or two draws
+of labels, up to 45 of 1,000 comparisons of equals have p < .001. With this rule at most 4 have.
 """
 
 from __future__ import annotations
