@@ -28,7 +28,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from experiments.records import keep
-from experiments.workers import Done, Overrides, Workers
+from experiments.workers import Done, Overrides, Workers, expect_settings
 
 HERE = Path(__file__).parent
 QUIET = ("trainer.enable_progress_bar=false", "callbacks.progress_bar=null")
@@ -221,7 +221,14 @@ def main() -> None:
     arguments, settings = parser.parse_known_args()
     names = [one for one in arguments.names if "=" not in one]
     settings = [*(one for one in arguments.names if "=" in one), *settings]
-    tables = [read(name, "paper.yaml" if arguments.paper else "here.yaml") for name in names]
+    expect_settings(parser, settings)
+    file = "paper.yaml" if arguments.paper else "here.yaml"
+    if absent := [name for name in names if not (HERE / name / file).exists()]:
+        known = sorted(path.parent.name for path in HERE.glob(f"*/{file}"))
+        parser.error(f"{', '.join(absent)}: no such table; there are {', '.join(known)}.")
+    tables = [read(name, file) for name in names]
+    if not any(chosen(table, arguments.only) for table in tables):
+        parser.error(f"--only {arguments.only}: no run's line holds that; --list prints them.")
     if arguments.list or arguments.check:
         for table in tables:
             for job in sorted(chosen(table, arguments.only), key=lambda one: one.rank):

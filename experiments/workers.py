@@ -5,6 +5,7 @@ A job is the overrides of one `softcue-train`; complete runs are skipped, as tha
 
 from __future__ import annotations
 
+import argparse
 import heapq
 import itertools
 import os
@@ -19,7 +20,18 @@ from multiprocessing.queues import Queue
 from threading import Thread
 from typing import Any
 
+from softcue.configs.compose import Composer, config_loader
+from softcue.errors import ConfigError, SoftcueError
+
 Overrides = tuple[str, ...]
+
+
+def expect_settings(parser: argparse.ArgumentParser, settings: Sequence[str]) -> None:
+    """End the command, before any process starts, if these are no settings of softcue-train."""
+    try:
+        Composer(config_loader()).compose_unchecked(settings)
+    except ConfigError as error:
+        parser.error(str(error))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +118,6 @@ def _work(jobs: Any, ended: Any) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import logging
 
-    from softcue.configs.compose import Composer, config_loader
     from softcue.execute import train
 
     logging.disable(logging.WARNING)
@@ -120,5 +131,6 @@ def _work(jobs: Any, ended: Any) -> None:
             folders = tuple(str(folder.path) for folder in train(composer.compose(overrides)))
         except Exception as problem:  # noqa: BLE001 - one job's failure is reported, the others run
             error = f"{type(problem).__name__}: {problem}"[:300]
-            traceback.print_exc(file=sys.stderr)
+            if not isinstance(problem, SoftcueError):
+                traceback.print_exc(file=sys.stderr)
         ended.put(Done(key=key, folders=folders, error=error, seconds=time.perf_counter() - began))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import OmegaConf
 
+from experiments import tables
 from experiments.methods.tuned import CHOSEN
 from experiments.workers import Workers
 from softcue.configs import CONFIG_PATH
@@ -46,6 +47,25 @@ def test_workers_end_with_the_process_that_started_them() -> None:
     while worker.exists() and time.time() < until:
         time.sleep(0.1)
     assert not worker.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("lester trainer.acelerator=cpu", "trainer.acelerator: there is no such setting; did you mean"),
+        ("lester --dry", "--dry: write name=value"),
+        ("lestr", "lestr: no such table; there are labels, lester, "),
+        ("lester --only nothing", "--only nothing: no run's line holds that"),
+    ],
+)
+def test_what_a_command_cannot_do_is_said_once_and_first(
+    arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tables", *arguments.split()])
+    with pytest.raises(SystemExit) as ended:
+        tables.main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_no_text_of_others_is_committed_with_records() -> None:

@@ -60,7 +60,7 @@ def page() -> str:
     ]
     for method in sorted(methods(), key=lambda one: -best(usual.get(one.choice), tuned.get(one.choice))):
         step, papers = steps.get(method.measured_as), ", ".join(map(link, method.papers)) or "–"
-        scores = [score(found.get(method.choice)) for found in (usual, tuned)]
+        scores = [score(found.get(method.choice), method.measured_as) for found in (usual, tuned)]
         cells = (f"`{method.choice}`", method.trained, *measured_cells(step), *scores, papers)
         lines.append(f"| {' | '.join(cells)} |")
     where = f"{measured['where']} in processor time, beside other work"
@@ -113,10 +113,10 @@ def best(*rows: Mapping[str, Any] | None) -> float:
     return max(float(row["macro_f1"]) if row else 0.0 for row in rows)
 
 
-def score(row: Mapping[str, Any] | None) -> str:
+def score(row: Mapping[str, Any] | None, measured_as: str) -> str:
     """A mean and its interval, if a record exists."""
     if row is None:
-        return "not run"
+        return "–" if measured_as in NOT_MEASURED else "not run"
     return f"{row['macro_f1']:.3f} \\[{row['macro_f1_low']:.3f}, {row['macro_f1_high']:.3f}]"
 
 

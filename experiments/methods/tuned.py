@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.workers import Done, Overrides, Workers
+from experiments.workers import Done, Overrides, Workers, expect_settings
 from softcue.configs import CONFIG_PATH
 from softcue.sweep.space import as_overrides, parse_space, points
 
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=every, choices=every, metavar="METHOD")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where runs go, and complete ones are found")
     arguments, settings = parser.parse_known_args()
+    expect_settings(parser, settings)
     until = time.time() + arguments.seconds
     workers = Workers(arguments.workers)
     tuning = Tuning(workers, (f"paths.runs={arguments.runs}", *settings))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.workers import Done, Overrides, Workers
+from experiments.workers import Done, Overrides, Workers, expect_settings
 
 HERE = Path(__file__).parent
 FOLDS, REPEATS = range(5), (0, 1, 2)
@@ -200,8 +200,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1e9)
     parser.add_argument("--folder")
-    parser.add_argument("--only", nargs="*", help="candidates, by name; all others are left out")
+    names = [*(candidate.name for candidate in candidates(TASKS[0])), "self-training"]
+    parser.add_argument(
+        "--only", nargs="+", choices=names, metavar="CANDIDATE", help=f"of {', '.join(names)}"
+    )
     arguments, settings = parser.parse_known_args()
+    expect_settings(parser, settings)
     until = time.time() + arguments.seconds
     workers = Workers(arguments.workers)
     common = (
