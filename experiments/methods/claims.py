@@ -1,7 +1,12 @@
-"""Which papers' claims hold at equal budgets: `python -m experiments.methods.claims` writes claims.md."""
+"""Which papers' claims hold here: `python -m experiments.methods.claims` writes two tables.
+
+claims.md is of runs at equal budgets, claims_at_defaults.md of methods that have none and so run at their
+default rates.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.matrix import Groups, Label, Question, differences
@@ -10,6 +15,7 @@ from softcue.runs.record import RunRecord
 
 HERE = Path(__file__).parent
 ANY = ""
+SAVED = "softcue.prompts.saved_initialiser.Saved"
 CLAIMS = (
     (
         "prefix_tuning",
@@ -40,26 +46,34 @@ CLAIMS = (
     ("dept", "prompt_tuning", "a shorter prompt and offsets on words are better (2309.05173)"),
 )
 """Ahead, behind, and what a paper found."""
+CLAIMS_AT_DEFAULTS = (
+    ("ppt", "prompt_tuning", "pre-training on next sentences gives the better start (2109.04332)"),
+    ("xprompt", "prompt_tuning", "a prompt that is pruned and trained again is better (2210.04457)"),
+    ("attempt", "prompt_tuning", "a mixture of source prompts for each row is better (2205.11961)"),
+    ("prefix_tuning", "prefix_tuning_late", "keys and values in more layers are better (2110.07602)"),
+)
 
 
 def label(record: RunRecord) -> Label:
-    """The method."""
-    return record.method, ANY
+    """The method; prompt tuning from a saved prompt is that of `chain=ppt`."""
+    return name(record), ANY
 
 
-def table() -> str:
+def name(record: RunRecord) -> str:
+    """The record's method, or the chain that it is the end of."""
+    start = record.settings["prompt"].get("initialiser") or {}
+    return "ppt" if start.get("_target_") == SAVED else record.method
+
+
+def table(runs: str, claims: Sequence[tuple[str, str, str]]) -> str:
     """A line for each claim; Holm's adjustment is over all that were run."""
-    groups = Groups.read([HERE / "tuned_runs"], label)
-    return differences(
-        groups,
-        [
-            Question(
-                words=f"{claim}: `{first}` ahead of `{second}`", first=(first, ANY), second=(second, ANY)
-            )
-            for first, second, claim in CLAIMS
-        ],
-    )
+    questions = [
+        Question(words=f"{claim}: `{first}` ahead of `{second}`", first=(first, ANY), second=(second, ANY))
+        for first, second, claim in claims
+    ]
+    return differences(Groups.read([HERE / runs], label), questions)
 
 
 if __name__ == "__main__":
-    write_atomic(HERE / "claims.md", table())
+    write_atomic(HERE / "claims.md", table("tuned_runs", CLAIMS))
+    write_atomic(HERE / "claims_at_defaults.md", table("runs", CLAIMS_AT_DEFAULTS))

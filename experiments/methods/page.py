@@ -10,17 +10,19 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_class
 
-import softcue
+from experiments.matrix import NOT_RUN, Groups
+from experiments.methods.claims import ANY, label
 from softcue.configs import CONFIG_PATH
 from softcue.configs.groups import claim
 from softcue.data import next_sentence
+from softcue.report.model import CellScore
 from softcue.runs.atomic import write_atomic
 from tests.composing import choose, options
 
@@ -40,6 +42,11 @@ class Method:
     measured_as: str
     """The option of `prompt` whose numbers and step are its own."""
 
+    @property
+    def recorded_as(self) -> str:
+        """Its name in the tables of claims."""
+        return self.choice.partition("=")[2]
+
 
 def main() -> None:
     """Write the file."""
@@ -50,17 +57,17 @@ def page() -> str:
     """The table, the best score first and methods without one last, and how it was measured."""
     measured = json.loads((HERE / "steps.json").read_text())
     steps = {step["method"]: step for step in measured["steps"]}
-    usual, tuned = (
-        {f"prompt={row['method']}": row for row in softcue.compare(HERE / folder).rows()}
-        for folder in ("runs", "tuned_runs")
-    )
+    usual, tuned = (Groups.read([HERE / folder], label) for folder in ("runs", "tuned_runs"))
     lines = [
         "| | what is trained | stands | trained | shipped | step | macro-F1 | at equal budgets | paper |",
         "|---|---|---|---:|---:|---:|---|---|---|",
     ]
-    for method in sorted(methods(), key=lambda one: -best(usual.get(one.choice), tuned.get(one.choice))):
+    known = {
+        method.choice: [of.score((method.recorded_as, ANY)) for of in (usual, tuned)] for method in methods()
+    }
+    for method in sorted(methods(), key=lambda one: -best(known[one.choice])):
         step, papers = steps.get(method.measured_as), ", ".join(map(link, method.papers)) or "–"
-        scores = [score(found.get(method.choice), method.measured_as) for found in (usual, tuned)]
+        scores = [score(found, method) for found in known[method.choice]]
         cells = (f"`{method.choice}`", method.trained, *measured_cells(step), *scores, papers)
         lines.append(f"| {' | '.join(cells)} |")
     where = f"{measured['where']} in processor time, beside other work"
@@ -108,16 +115,17 @@ def measured_cells(step: Mapping[str, Any] | None) -> tuple[str, ...]:
     return (step["place"], f"{step['trainable']:,}", f"{step['shipped']:,}", f"× {step['times']:.1f}")
 
 
-def best(*rows: Mapping[str, Any] | None) -> float:
+def best(scores: Sequence[CellScore | None]) -> float:
     """The highest mean of a method; 0 if there is none."""
-    return max(float(row["macro_f1"]) if row else 0.0 for row in rows)
+    return max(0.0 if one is None else one.mean for one in scores)
 
 
-def score(row: Mapping[str, Any] | None, measured_as: str) -> str:
+def score(found: CellScore | None, method: Method) -> str:
     """A mean and its interval, if a record exists."""
-    if row is None:
-        return "–" if measured_as in NOT_MEASURED else "not run"
-    return f"{row['macro_f1']:.3f} \\[{row['macro_f1_low']:.3f}, {row['macro_f1_high']:.3f}]"
+    if found is None:
+        return "–" if method.measured_as in NOT_MEASURED else NOT_RUN
+    assert found.interval is not None
+    return f"{found.mean:.3f} \\[{found.interval.low:.3f}, {found.interval.high:.3f}]"
 
 
 if __name__ == "__main__":
