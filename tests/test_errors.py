@@ -57,7 +57,9 @@ def test_a_mistake_is_one_line_without_a_stack(
     command(DataError("rows.csv is empty"))
     assert capsys.readouterr().err == "error: rows.csv is empty\n"
     command(InterpolationKeyError("Interpolation key 'x' not found\n    full_key: seed"))
-    assert capsys.readouterr().err == "error: Interpolation key 'x' not found (seed)\n"
+    assert capsys.readouterr().err == (
+        "error: seed is taken from x, which is not set; set one of them, or choose another option.\n"
+    )
 
 
 def test_a_bug_says_so_with_its_stack_once(

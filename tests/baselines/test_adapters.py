@@ -160,7 +160,7 @@ REFUSALS = {
     "joint": (["joint.seed=[0,1]"], "changes the model itself. Train the runs one after another"),
     "stream": (["backbone.engine=stream"], "set backbone.engine=auto or plain"),
     "modules": (["prompt.method.modules=[nothing]"], "Name its modules in prompt.method.modules"),
-    "virtual tokens": (['prompt.layout="[soft:3]{input}"'], "is a baseline without virtual tokens"),
+    "virtual tokens": (['prompt.layout="[soft:3]{input}"'], "prompt=lora has no virtual tokens"),
 }
 
 

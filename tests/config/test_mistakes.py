@@ -46,7 +46,17 @@ MISTAKES: dict[str, tuple[Main, list[str], str]] = {
     "a name that nothing has": (
         train,
         ["seed=${nope}"],
-        "Interpolation key 'nope' not found (seed)\n",
+        "seed is taken from nope, which is not set; set one of them",
+    ),
+    "labels that a text has not": (
+        train,
+        ["experiment=quickstart", "data=airline_summaries", "prompt/initialiser=class_labels"],
+        "prompt.initialiser.verbalizer is taken from data.task.verbalizer, which is not set",
+    ),
+    "a part that the method lacks": (
+        train,
+        ["prompt=hard_prompt", "prompt/initialiser=text"],
+        "prompt/initialiser: none of the chosen options has such a part; leave prompt/initialiser out.",
     ),
     "what has no default": (
         train,

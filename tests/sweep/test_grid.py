@@ -129,6 +129,10 @@ def test_a_dry_run_lists_the_jobs_their_states_and_the_time_they_need(sweep: Swe
             ["prompt=hard_prompt,p_tuning", "prompt.layout='{input}'"],
             "job 1 (prompt=p_tuning): prompt.layout is '{input}', which holds no virtual tokens for p_tuning",
         ),
+        (
+            ["prompt=baseline/tfidf,hard_prompt", 'prompt.layout="[soft:5]{input}"'],
+            "job 1 (prompt=hard_prompt): prompt.layout is '[soft:5]{input}', and prompt=hard_prompt has no",
+        ),
     ],
 )
 def test_an_impossible_job_is_named_before_any_job_starts(

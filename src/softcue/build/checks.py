@@ -20,6 +20,7 @@ from softcue.data.template import Soft, Template
 from softcue.errors import ConfigError, LayerError
 from softcue.runs.identity import DECLARATIONS
 
+HARD_PROMPT = "softcue.prompts.hard_prompt.HardPrompt"
 SELF_TRAINING = "softcue.training.self_training.SelfTraining"
 TEXT_MONITORS = ("train/loss", "validation/loss", "validation/perplexity")
 """What callbacks may monitor where the target is a text: texts are generated when training has ended."""
@@ -43,7 +44,9 @@ def validate(config: DictConfig, data: RunData) -> None:
     _expect_reader_of_unlabelled(config, num_tasks=len(data.tasks))
     template = data.template
     # Where nothing can be wrong, the class is not imported: that takes seconds.
-    if template.num_virtual_tokens > 0 and (not _is_prefix(template) or len(data.tasks) > 1):
+    target = str(config.prompt.method.get("_target_"))
+    is_own = target.startswith("softcue.prompts.") and target != HARD_PROMPT
+    if template.num_virtual_tokens > 0 and not (is_own and _is_prefix(template) and len(data.tasks) == 1):
         _expect_method_fits(config, data, make(config.prompt.method))
     elif template.num_virtual_tokens == 0 and config.prompt.method.get("_partial_"):
         expect_virtual_tokens(config, make(config.prompt.method), template)
@@ -155,8 +158,16 @@ def _is_prefix(template: Template) -> bool:
 
 def _expect_method_fits(config: DictConfig, data: RunData, method: object) -> None:
     """Refuse a layout or tasks that a method cannot have, as far as its class tells."""
-    if not isinstance(method, partial):
-        return
+    from softcue.baselines.base import TextClassifier
+
+    if isinstance(method, TextClassifier):
+        return  # It reads no layout.
+    if not _takes(method, "num_virtual_tokens"):
+        raise ConfigError(
+            f"prompt.layout is {config.prompt.layout!r}, and prompt={config.prompt.name} has no virtual "
+            'tokens; write for instance "{input}".'
+        )
+    assert isinstance(method, partial)
     expect_place(config, data.template, method.func)
     if asks_for_rows(method) and len(data.tasks) > 1:
         raise ConfigError(
@@ -183,8 +194,13 @@ def expect_place(config: DictConfig, template: Template, prompt: object) -> None
 
 
 def asks_for_rows(method: object) -> bool:
-    """A baseline is no class but an object, and asks for nothing."""
-    return callable(method) and "rows" in signature(method).parameters
+    """Whether a method reads training rows before it starts."""
+    return _takes(method, "rows")
+
+
+def _takes(method: object, name: str) -> bool:
+    """A baseline is no class but an object, and takes nothing."""
+    return callable(method) and name in signature(method).parameters
 
 
 def _expect_validation_metric(monitor: str, *, has_validation: bool) -> None:

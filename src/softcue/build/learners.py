@@ -11,7 +11,6 @@ from softcue.build.evaluation import build_decoding, build_scoring, own_metrics
 from softcue.build.instantiate import make
 from softcue.build.prompted import build_adapted_backbone, build_prompted_backbone, encode
 from softcue.build.trainer import build_loggers, build_trainer, device_of
-from softcue.errors import ConfigError
 
 if TYPE_CHECKING:
     from softcue.training.learner import Learner
@@ -44,7 +43,6 @@ def _baselines(runs: Sequence[Run]) -> list[Learner]:
         if isinstance(method, TextClassifier):
             learners.append(TextBaseline(classifier=method, data=run.data))
             continue
-        _expect_no_virtual_tokens(run)
         if isinstance(method, Adapter):
             return _prompt_learners(runs)
         lm, device = build_backbone(run.config), device_of(run.config)
@@ -55,14 +53,6 @@ def _baselines(runs: Sequence[Run]) -> list[Learner]:
             assert isinstance(method, InContext)
             learners.append(InContextLearner(lm=lm, chooser=method, data=run.data, device=device))
     return learners
-
-
-def _expect_no_virtual_tokens(run: Run) -> None:
-    if run.data.template.num_virtual_tokens:
-        raise ConfigError(
-            f"prompt.layout is {run.data.layout!r}, and prompt={run.method} is a baseline without virtual "
-            'tokens; write for instance "{input}".'
-        )
 
 
 def _prompt_learners(runs: Sequence[Run]) -> list[Learner]:

@@ -17,6 +17,8 @@ _AMBIGUOUS = re.compile(r"Ambiguous value for argument '(?P<given>(?P<key>[^=]+)
 _TWICE = re.compile(r"Multiple values for (?P<group>\S+)\. .* use 'override \S+: (?P<option>\S+)'")
 _MISSING = re.compile(r"Missing mandatory value: (?P<path>\S+)")
 _NO_OPTION = re.compile(r"In '[^']*': Could not find '(?P<group>[\w/]+)/(?P<option>[^/']+)'")
+_NO_GROUP = re.compile(r"Could not override '(?P<group>[^']+)'\. No match in the defaults list")
+_NOT_SET = re.compile(r"Interpolation key '(?P<key>[^']+)' not found\s+full_key: (?P<path>\S+)")
 _NOISE = re.compile(r"See https://hydra|\s*object_type=|Error parsing override")
 
 
@@ -31,6 +33,11 @@ def explain(error: Exception, known: Collection[str]) -> str:
         return f"{found['path']}: {no_such_setting(found['path'], known)}"
     if (found := _NO_OPTION.match(text)) and (CONFIG_PATH / found["group"]).is_dir():
         return no_such_option(found["group"], found["option"])
+    if found := _NO_GROUP.match(text):
+        return f"{found['group']}: none of the chosen options has such a part; leave {found['group']} out."
+    if found := _NOT_SET.match(text):
+        path, key = found["path"], found["key"]
+        return f"{path} is taken from {key}, which is not set; set one of them, or choose another option."
     if found := _MISSING.search(text):
         return f"{found['path']} has no default; give it as {found['path']}=..."
     if found := _AMBIGUOUS.match(text):
