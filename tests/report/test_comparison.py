@@ -104,6 +104,32 @@ def test_settings_without_effect_do_not_part_the_seeds(tmp_path: Path, make_run:
     assert [len(cell.runs) for cell in task.cells] == [2]
 
 
+def test_runs_that_start_from_a_run_of_their_own_seed_can_be_one_row_paired_by_seed(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    begun = [
+        make_run("xprompt", seed=seed, macro_f1=0.7 + seed / 50, prompt={"source": f"runs/{seed}"})
+        for seed in range(3)
+    ]
+    others = [make_run("prompt_tuning", seed=seed, macro_f1=0.6 + seed / 100) for seed in range(3)]
+    (task,) = read(f"runs={leave(tmp_path, [*begun, *others])}").tasks
+    assert [len(cell.runs) for cell in task.cells] == [1, 1, 1, 3]
+    (task,) = read(f"runs={tmp_path}", "repeated=[seed,'*.seed',prompt.source]").tasks
+    assert [len(cell.runs) for cell in task.cells] == [3, 3]
+    (pair,) = task.pairs
+    assert (pair.paired, pair.n) == (True, 3)
+
+
+def test_draws_that_several_seeds_share_stay_a_part_of_the_replicate(
+    tmp_path: Path, make_run: MakeRun
+) -> None:
+    runs = [make_run("prompt_tuning", seed=seed, macro_f1=0.7) for seed in range(4)]
+    for run in runs:
+        run.settings["split"]["seed"] = run.seed // 2
+    (task,) = read(f"runs={leave(tmp_path, runs)}").tasks
+    assert [run.replicate["split.seed"] for run in task.cells[0].runs] == ["0", "0", "1", "1"]
+
+
 def test_runs_on_other_data_are_never_averaged(tmp_path: Path, make_run: MakeRun) -> None:
     run = make_run("prompt_tuning", seed=0, macro_f1=0.8)
     other = replace(make_run("prompt_tuning", seed=1, macro_f1=0.8), data_fingerprint="new")

@@ -73,18 +73,22 @@ def differing(variants: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def short_replicates(replicates: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Each run's replicate by the seed and what else varies; what always equals the seed is left out."""
+    """Each run's replicate by the seed and what else varies; what each seed has its own of is left out."""
     paths = dict.fromkeys(path for one in replicates for path in one)
     shown = [
         path
         for path in paths
         if path == "seed"
-        or (
-            len({str(one.get(path)) for one in replicates}) > 1
-            and any(path in one and one[path] != one.get("seed") for one in replicates)
-        )
+        or (len({str(one.get(path)) for one in replicates}) > 1 and not _one_for_each_seed(path, replicates))
     ]
     return [{path: text_of(one[path]) for path in shown if path in one} for one in replicates]
+
+
+def _one_for_each_seed(path: str, replicates: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a setting says no more than the seed: one value for each, and no two seeds share one."""
+    pairs = {(str(one.get("seed")), str(one[path])) for one in replicates if path in one}
+    seeds, values = ({pair[at] for pair in pairs} for at in (0, 1))
+    return len(pairs) == len(seeds) == len(values)
 
 
 def text_of(value: Any) -> str:
