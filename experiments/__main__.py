@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-REPORT = re.compile(r"^softcue-report (runs=(?:experiments/|null ).*output=experiments/\S+)$", re.MULTILINE)
+REPORT = re.compile(
+    r"^softcue-report ('?runs=(?:\[?experiments/|null ).*output=experiments/\S+)$", re.MULTILINE
+)
 
 
 def commands() -> list[list[str]]:

@@ -1,7 +1,8 @@
 """One row a method, for docs/methods.md: what is trained and where, its numbers, step, score and paper.
 
 `python -m experiments.methods.page` writes methods.md: what is trained and the papers from the methods' own
-files, numbers and steps from steps.json, scores from the records in runs/ and, at equal budgets, tuned_runs/.
+files, numbers and steps from steps.json, scores from the records in runs/ and ppt_runs/
+and, at equal budgets, tuned_runs/.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from typing import Any
 from hydra.utils import get_class
 
 from experiments.matrix import NOT_RUN, Groups
-from experiments.methods.claims import ANY, label
+from experiments.methods.claims import ANY, AT_DEFAULTS, label
 from softcue.configs import CONFIG_PATH
 from softcue.configs.groups import claim
 from softcue.data import next_sentence
-from softcue.report.model import CellScore
+from softcue.report.model import CellScore, Run
 from softcue.runs.atomic import write_atomic
 from tests.composing import choose, options
 
 HERE = Path(__file__).parent
 NOT_MEASURED = ("ensemble", "hard_prompt", "multitask", "multitask_target", "saved")
 """Methods that train nothing, or need several tasks."""
+USUAL_SEEDS = 5
 PAPER = re.compile(r"arXiv (\d{4}\.\d{5})")
 
 
@@ -57,7 +59,9 @@ def page() -> str:
     """The table, the best score first and methods without one last, and how it was measured."""
     measured = json.loads((HERE / "steps.json").read_text())
     steps = {step["method"]: step for step in measured["steps"]}
-    usual, tuned = (Groups.read([HERE / folder], label) for folder in ("runs", "tuned_runs"))
+    usual, tuned = (
+        Groups.read([HERE / folder for folder in folders], label) for folders in (AT_DEFAULTS, ["tuned_runs"])
+    )
     lines = [
         "| | what is trained | stands | trained | shipped | step | macro-F1 | at equal budgets | paper |",
         "|---|---|---|---:|---:|---:|---|---|---|",
@@ -67,17 +71,19 @@ def page() -> str:
     }
     for method in sorted(methods(), key=lambda one: -best(known[one.choice])):
         step, papers = steps.get(method.measured_as), ", ".join(map(link, method.papers)) or "–"
-        scores = [score(found, method) for found in known[method.choice]]
+        at_defaults, at_equal_budgets = (score(found, method) for found in known[method.choice])
+        at_defaults += departures(usual.runs.get((method.recorded_as, ANY), ()), method)
+        scores = (at_defaults, at_equal_budgets)
         cells = (f"`{method.choice}`", method.trained, *measured_cells(step), *scores, papers)
         lines.append(f"| {' | '.join(cells)} |")
     where = f"{measured['where']} in processor time, beside other work"
     about = (
         "Numbers and steps: SmolLM2-135M, each method's defaults. A step: 8 embedded tweets, as a multiple "
         f"of prompt tuning's ({measured['prompt_tuning_s']:.1f} s; {where}); of `black_box`, a generation of "
-        "20 candidates. Macro-F1: 50 labelled tweets, five seeds, 400 test rows, at the methods' default "
-        "rates; at equal budgets: the best of four trials on folds, five seeds on each of two draws of "
-        "labels; the mean and its 95 % interval for new runs on new rows. –: needs several tasks or earlier "
-        "runs, or trains nothing."
+        "20 candidates. Macro-F1: 50 labelled tweets, five seeds, 400 test rows, at the methods' defaults "
+        "where nothing else is said; at equal budgets: the best of four trials on folds, five seeds on each "
+        "of two draws of labels; the mean and its 95 % interval for new runs on new rows. –: needs several "
+        "tasks or earlier runs, or trains nothing."
     )
     return "\n".join([*lines, "", about]) + "\n"
 
@@ -126,6 +132,18 @@ def score(found: CellScore | None, method: Method) -> str:
         return "–" if method.measured_as in NOT_MEASURED else NOT_RUN
     assert found.interval is not None
     return f"{found.mean:.3f} \\[{found.interval.low:.3f}, {found.interval.high:.3f}]"
+
+
+def departures(runs: Sequence[Run], method: Method) -> str:
+    """In what a method's runs are not five at its default layout, as a cell's last words."""
+    if not runs:
+        return ""
+    found = {run.record.settings["prompt"].get("layout") for run in runs if run.record is not None}
+    layouts = found - {choose(f"prompt={method.measured_as}").prompt.get("layout")}
+    words = [f"as `{layout}`" for layout in sorted(map(str, layouts))]
+    if len(runs) != USUAL_SEEDS:
+        words.append("one run" if len(runs) == 1 else f"{len(runs)} runs")
+    return f" ({', '.join(words)})" if words else ""
 
 
 if __name__ == "__main__":

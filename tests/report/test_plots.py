@@ -18,7 +18,7 @@ from softcue.report.plots.curves import on_one_grid
 from softcue.report.plots.registry import FOREST, PLOTS, RANKS, Drawing, drawings
 from softcue.report.plots.rows import confusion, reliability
 from softcue.report.plots.scores import setting_number
-from softcue.report.plots.style import COLUMN, PAGE, as_file, as_inline_svg, looks, short_label, styled
+from softcue.report.plots.style import COLUMN, PAGE, as_file, as_inline_svg, looks, styled
 from softcue.runs.metrics import METRICS
 from tests.report.comparisons import make_comparison, make_ranks, make_rows, make_task
 
@@ -181,8 +181,10 @@ def test_cells_keep_apart_by_colour_and_marker_until_there_are_more_than_colours
 
 def test_settings_are_named_by_the_last_part_of_their_path_where_that_is_unambiguous() -> None:
     (cell,) = make_task([("p", {"prompt.lr": "1", "optimizer.lr": "2"})], seeds=1).cells
-    assert short_label(cell) == "p, prompt.lr=1, optimizer.lr=2"
-    assert short_label(replace(cell, settings={"prompt.lr": "1"})) == "p, lr=1"
+    assert cell.label == "p, prompt.lr=1, optimizer.lr=2"
+    assert replace(cell, settings={"prompt.lr": "1"}).label == "p, lr=1"
+    of_a_class = {"prompt.method.initialiser._target_": "Saved"}
+    assert replace(cell, settings=of_a_class).label == "p, initialiser=Saved"
 
 
 def test_the_same_comparison_is_drawn_to_the_same_bytes() -> None:

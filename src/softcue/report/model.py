@@ -6,7 +6,7 @@ cells (a method with its settings, over runs), the pairs of cells, and the sente
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,19 @@ from softcue.runs.record import RunRecord
 
 Sources = Literal["runs and rows", "runs", "rows", "binomial", "none"]
 """The variation that an interval contains; "binomial" is that of rows, from a score and their number."""
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """A name for each setting: the last part of its path, or the last two where several end alike.
+
+    A class has the name of the setting that it fills, as initialiser for prompt.method.initialiser._target_.
+    """
+    parts = {path: path.removesuffix("._target_").split(".") for path in paths}
+    ends = [of_path[-1] for of_path in parts.values()]
+    return {
+        path: end if ends.count(end) == 1 else ".".join(of_path[-2:])
+        for (path, of_path), end in zip(parts.items(), ends, strict=True)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +187,9 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The cell's name on one line: the method, and its settings where they differ, by their last part."""
-        settings = (f"{path.rpartition('.')[2]}={value}" for path, value in self.settings.items())
-        return ", ".join([self.method, *settings])
+        """The cell's name on one line: the method, and its settings where they differ."""
+        names = short_names(self.settings)
+        return ", ".join([self.method, *(f"{names[path]}={value}" for path, value in self.settings.items())])
 
     @property
     def theirs(self) -> bool:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from softcue.report.claims import bracket, signed
-from softcue.report.model import BestOfK, Cell, CellScore, Comparison, Cost, Pair, TaskComparison
+from softcue.report.model import BestOfK, Cell, CellScore, Comparison, Cost, Pair, TaskComparison, short_names
 from softcue.runs.metrics import Metric
 from softcue.tables.table import CellText, Column, Table, duration, memory, number
 
@@ -54,7 +54,7 @@ def cell_columns(comparison: Comparison, settings: Sequence[str]) -> list[Column
         ),
         *(
             Column(heading, partial(_setting, path), name=path)
-            for path, heading in headings(settings).items()
+            for path, heading in short_names(settings).items()
         ),
         number("runs", lambda row: len(row.cell.runs)),
         *(_metric_column(metric, with_interval=metric.name == sort_by.name) for metric in placed),
@@ -68,15 +68,6 @@ def cell_columns(comparison: Comparison, settings: Sequence[str]) -> list[Column
             _cost("peak GPU memory", "gpu_memory_mb", memory),
         ),
     ]
-
-
-def headings(settings: Sequence[str]) -> dict[str, str]:
-    """A short name for each setting's path: its last part, or its last two where that is not enough."""
-    last = [path.rpartition(".")[2] for path in settings]
-    return {
-        path: name if last.count(name) == 1 else ".".join(path.split(".")[-2:])
-        for path, name in zip(settings, last, strict=True)
-    }
 
 
 def pairs_table(task: TaskComparison, metric: Metric) -> Table[Pair]:

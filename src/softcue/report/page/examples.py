@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softcue.report.model import Cell, Run, TaskComparison, TaskRows
-from softcue.report.plots.style import PALETTE, looks, short_label
+from softcue.report.model import Cell, Run, TaskComparison, TaskRows, short_names
+from softcue.report.plots.style import PALETTE, looks
 
 ABSENT = 255
 MOST_CLASSES = 255
@@ -40,7 +40,7 @@ def example_data(task: TaskComparison) -> dict[str, Any] | None:
         "k": min(TOP, len(rows.classes)),
         "cells": [
             {
-                "name": short_label(cell),
+                "name": cell.label,
                 "colour": PALETTE.index(look[cell.key].colour),
                 "replicates": [_replicate(run) for run in _predicting(cell)],
                 "top": _base64(top_NK2(cell, rows)),
@@ -86,9 +86,8 @@ def _predicting(cell: Cell) -> Sequence[Run]:
 
 
 def _replicate(run: Run) -> str:
-    return (
-        ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in run.replicate.items()) or run.run_id
-    )
+    names = short_names(run.replicate)
+    return ", ".join(f"{names[path]} {value}" for path, value in run.replicate.items()) or run.run_id
 
 
 def _base64(values: NDArray[np.uint8]) -> str:

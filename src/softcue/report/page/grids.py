@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from softcue.report.model import Cell, Comparison, Interval, Pair, Run, TaskComparison
-from softcue.report.plots.style import PALETTE, looks, short_label
+from softcue.report.model import Cell, Comparison, Interval, Pair, Run, TaskComparison, short_names
+from softcue.report.plots.style import PALETTE, looks
 from softcue.runs.metrics import Metric
 from softcue.tables.table import MISSING, duration, memory
 
@@ -49,11 +49,9 @@ def without_empty(headings: Sequence[Heading], lines: Sequence[Sequence[Entry]])
 
 def cells_grid(comparison: Comparison, task: TaskComparison) -> Grid:
     """A line for each cell: method, settings, metrics, how it stands to the best, costs."""
-    last = [path.rpartition(".")[2] for path in task.settings]
-    short = [name if last.count(name) == 1 else path for name, path in zip(last, task.settings, strict=True)]
     headings = [
         Heading(text="method"),
-        *(Heading(text=name, explanation=path) for name, path in zip(short, task.settings, strict=True)),
+        *(Heading(text=name, explanation=path) for path, name in short_names(task.settings).items()),
         Heading(text="runs", number=True),
         *(
             Heading(text=metric.title, number=True, explanation="mean over runs, and its 95 % interval")
@@ -140,7 +138,7 @@ def pairs_grid(comparison: Comparison, task: TaskComparison) -> Grid:
 
 
 def _pair(pair: Pair, task: TaskComparison, metric: Metric) -> list[Entry]:
-    first, second = short_label(task.by_key[pair.first]), short_label(task.by_key[pair.second])
+    first, second = task.by_key[pair.first].label, task.by_key[pair.second].label
     rows, seeds = (pair.power.rows, pair.power.seeds) if pair.power else (None, None)
     return [
         Entry(text=first, sort=first),

@@ -13,7 +13,6 @@ from softcue.report.plots.style import (
     legend_below,
     looks,
     new_figure,
-    short_label,
 )
 from softcue.runs.metrics import Metric
 
@@ -42,7 +41,7 @@ def against_cost(
     front = pareto_front([(value, score.mean) for value, score, _ in points], metric)
     axes.plot(*zip(*front, strict=True), color=MUTED, linewidth=0.8, drawstyle="steps-post", zorder=1)
     for value, score, cell in points:
-        one, label = look[cell.key], short_label(cell) if each_its_own else cell.method
+        one, label = look[cell.key], cell.label if each_its_own else cell.method
         axes.errorbar(
             [value],
             [score.mean],

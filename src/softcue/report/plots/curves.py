@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from softcue.report.model import Cell, Comparison, Curve, TaskComparison
 from softcue.report.plots.choice import logged
-from softcue.report.plots.style import NotDrawn, legend_below, looks, new_figure, short_label
+from softcue.report.plots.style import NotDrawn, legend_below, looks, new_figure
 from softcue.runs.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _draw(axes: Axes, cell: Cell, name: str, colour: str) -> None:
     if not curves:
         return
     step_G, value_CG = on_one_grid(curves)
-    axes.plot(step_G, value_CG.mean(axis=0), color=colour, label=short_label(cell))
+    axes.plot(step_G, value_CG.mean(axis=0), color=colour, label=cell.label)
     if len(curves) > 1:
         axes.fill_between(
             step_G, value_CG.min(axis=0), value_CG.max(axis=0), color=colour, alpha=0.13, linewidth=0

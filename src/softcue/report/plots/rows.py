@@ -18,7 +18,6 @@ from softcue.report.plots.style import (
     looks,
     names_of,
     new_figure,
-    short_label,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def calibration_curves(comparison: Comparison, task: TaskComparison, width: floa
             color=one.colour,
             marker=one.marker,
             markersize=3.5,
-            label=short_label(cell),
+            label=cell.label,
         )
     least = 1 / len(rows.classes)
     axes.set(xlabel="probability of the predicted class", ylabel="accuracy")

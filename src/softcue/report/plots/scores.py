@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from softcue.report.model import Cell, CellScore, Comparison, TaskComparison
+from softcue.report.model import Cell, CellScore, Comparison, TaskComparison, short_names
 from softcue.report.plots.choice import scored
 from softcue.report.plots.style import (
     MUTED,
@@ -123,10 +123,9 @@ def _lines(task: TaskComparison, paths: Sequence[str], metric: str) -> dict[str,
         path = next((path for path in paths if path in cell.settings), None)
         value = setting_number(cell.settings[path]) if path else None
         if value is not None and metric in cell.scores:
+            names = short_names(cell.settings)
             others = [
-                f"{key.rpartition('.')[2]}={text}"
-                for key, text in cell.settings.items()
-                if key not in {path, *same}
+                f"{names[key]}={text}" for key, text in cell.settings.items() if key not in {path, *same}
             ]
             found.setdefault(", ".join([cell.method, *others]), []).append((value, cell))
     return {

@@ -96,14 +96,6 @@ def looks(cells: Sequence[Cell]) -> dict[str, Look]:
     return found
 
 
-def short_label(cell: Cell) -> str:
-    """The cell's label with settings by the last part of their path, where that is unambiguous."""
-    last = [path.rpartition(".")[2] for path in cell.settings]
-    names = last if len(set(last)) == len(last) else list(cell.settings)
-    values = cell.settings.values()
-    return ", ".join([cell.method, *(f"{name}={value}" for name, value in zip(names, values, strict=True))])
-
-
 def wrapped(text: str, width: float) -> str:
     """A label on as many lines as a figure of this width in inches has room for beside its axes."""
     return "\n".join(textwrap.wrap(text, round(7 * width), break_on_hyphens=False)) or text
@@ -148,7 +140,7 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 def names_of(cells: Iterable[Cell], width: float) -> list[str]:
     """The cells' short labels, wrapped for the figure."""
-    return [wrapped(short_label(cell), width) for cell in cells]
+    return [wrapped(cell.label, width) for cell in cells]
 
 
 def name_width(names: Sequence[str]) -> float:
