@@ -31,12 +31,12 @@ SUMMARIES = TextTask(
 )
 
 
-def table(path: Path) -> Table:
+def table(path: Path, *, test_path: Path | None = None) -> Table:
     return Table(
         path=str(path),
         label_column=None,
         id_column="id",
-        test_path=None,
+        test_path=None if test_path is None else str(test_path),
         unlabelled_path=None,
         encoding="utf-8",
         separator=None,
@@ -48,6 +48,13 @@ def articles(tmp_path: Path) -> Table:
     path = tmp_path / "articles.json"
     path.write_text(json.dumps(ARTICLES))
     return table(path)
+
+
+def test_a_test_row_without_a_text_to_score_is_refused_by_its_line(articles: Table, tmp_path: Path) -> None:
+    (tmp_path / "test.json").write_text(json.dumps(ARTICLES[:1] + ARTICLES[2:3]))
+    source = table(tmp_path / "articles.json", test_path=tmp_path / "test.json")
+    with pytest.raises(DataError, match=r"test\.json.* has no text in \['summary', 'other'\]"):
+        source.load(SUMMARIES)
 
 
 def data_of(

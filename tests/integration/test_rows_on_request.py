@@ -11,10 +11,13 @@ import pytest
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from softcue.errors import RunError
+from softcue.configs.compose import Composer, config_loader
+from softcue.errors import ConfigError, RunError
 from softcue.execute import train
+from softcue.plan import prepare
 from softcue.runs.record import RunRecord
 from softcue.runs.store import RunFolder
+from softcue.training.recorder import Recorder
 from tests.cases import slow_but
 from tests.composing import train_config
 from tests.resume.conftest import tiny, tiny_backbone
@@ -49,6 +52,53 @@ def record_of(folder: RunFolder) -> RunRecord:
     record = folder.record()
     assert record is not None
     return record
+
+
+def test_a_refused_start_leaves_the_record_of_a_complete_run(compose: Compose) -> None:
+    before = record_of(train_one(compose()))
+    (run,) = prepare(compose())
+    Recorder(run).record_refusal(ConfigError("the engine cannot run this model"))
+    assert record_of(run.folder) == before
+
+
+@pytest.mark.parametrize(
+    "method", ["baseline/plurality", "baseline/tfidf", "baseline/tfidf_svm", "baseline/probe", "hard_prompt"]
+)
+def test_a_class_that_no_row_has_is_scored_as_any_other(compose: Compose, method: str) -> None:
+    classes = ["data.task.classes=[good,absent,bad,last]", "data.task.verbalizer=null"]
+    folder = train_one(compose(*classes, f"prompt={method}"))
+    predictions = pd.read_parquet(folder.predictions_path("test"))
+    names = [name for name in predictions if str(name).startswith("p(") or "absent" in str(name)]
+    assert any("absent" in str(name) for name in names)
+    assert 0 <= record_of(folder).metrics["test"]["macro_f1"] <= 1
+
+
+def test_a_part_that_only_some_tasks_have_is_scored_for_those(
+    compose: Compose, tiny: list[str], tmp_path: Path
+) -> None:
+    compose()  # writes rows.csv
+    rows = pd.read_csv(tmp_path / "rows.csv").dropna()
+    rows.to_csv(tmp_path / "labelled.csv", index=False)
+    of_task = "max_length: 32, task: {template: '{text} :', classes: [good, bad]}"
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mix.yaml").write_text(
+        "defaults: [table@tasks.some, table@tasks.none, _self_]\n"
+        "name: mix\ntemperature: 1.0\ninstruction: Say which.\n"
+        "task_names: ${oc.dict.keys:data.tasks}\ntasks:\n"
+        f"  some: {{source: {{path: {tmp_path / 'rows.csv'}}}, {of_task}}}\n"
+        f"  none: {{source: {{path: {tmp_path / 'labelled.csv'}}}, {of_task}}}\n"
+    )
+    composer = Composer(config_loader(str(tmp_path / "conf")))
+    mixed = ["data=mix", "split.num_test=4", "predict_unlabelled=true", f"paths.runs={tmp_path / 'runs'}"]
+    folder = train_one(composer.compose([*tiny, *mixed]))
+    assert set(record_of(folder).metrics) == {"test", "test/some", "test/none"}
+    assert folder.predictions_path("unlabelled_some").exists()
+    assert not folder.predictions_path("unlabelled_none").exists()
+
+
+def test_a_search_for_a_method_without_parameters_only_scores_it(compose: Compose) -> None:
+    folder = train_one(compose("prompt=hard_prompt", "optimizer=cma_es"))
+    assert record_of(folder).training is None
 
 
 METHODS = ["prompt_tuning", "p_tuning", "hard_prompt", "baseline/tfidf"]

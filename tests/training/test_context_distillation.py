@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -40,6 +41,23 @@ def distribution(model: PreTrainedModel, bank: PromptBank, row: list[int], node:
     # The label's last token, here 0, is predicted and never read.
     logits_V: Tensor = head(plain_hidden(model, bank, row, [*node, 0], 0)[-1:])[0]
     return logits_V.softmax(-1)
+
+
+def test_what_starts_every_row_comes_before_the_text(lm: StreamLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"bos_token": "w1"})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="w1 $A", special_tokens=[("w1", 1)]
+    )
+    monkeypatch.setattr(lm, "tokenizer", tokenizer)
+    batch, model = batch_of([[-1, -2, 1, 5, 6]], CHOICES, targets=[0]), tiny_model("llama")
+    with torch.no_grad():
+        told = [distribution(model, PromptBank(), [1, *TEXT_IDS, 5, 6], node) for node in NODES]
+        own = [distribution(model, prompt(), [-1, -2, 1, 5, 6], node) for node in NODES]
+    p_NV, q_NV = torch.stack(told), torch.stack(own)
+    expected = float((p_NV * (p_NV / q_NV).log()).sum(-1).mean())
+    loss = ContextDistillation(text=TEXT, labels=0.0)(lm, prompt(), batch, SUM)
+    assert loss.mean.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("labels", [0.0, 0.5])

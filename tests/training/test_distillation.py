@@ -48,6 +48,14 @@ def teachers(tmp_path: Path, lm: StreamLM) -> list[str]:
     return folders
 
 
+def test_a_teacher_of_several_prompts_is_refused(teachers: list[str]) -> None:
+    metadata = {"backbone": "tiny_llama", "layout": LAYOUT}
+    ensemble = PromptBank(embeddings_TPD=embeddings(2, seed=0))
+    (Path(teachers[0]) / "prompt.safetensors").write_bytes(bank_to_bytes(ensemble, metadata))
+    with pytest.raises(ConfigError, match="2 runs with 3 prompts"):
+        distillation(teachers, logits=1.0, hidden=0.0)
+
+
 def batch() -> Batch:
     return batch_of(ROWS, CHOICES, prompts=[0, 1, 0], targets=[0, 1, 0])
 

@@ -47,6 +47,19 @@ def test_a_new_name_gets_a_column_that_is_empty_in_earlier_rows(tmp_path: Path) 
     assert [row["loss"] for row in rows(logger.path)] == ["0.0", "0.25", ""]
 
 
+def test_scores_that_are_added_later_leave_the_curve_and_other_scores(tmp_path: Path) -> None:
+    written(tmp_path, 1, 2).log_metrics({"test/macro_f1": 0.5}, step=2)
+    later = CurveLogger(save_dir=str(tmp_path))
+    later.log_metrics({"train/macro_f1": 0.9}, step=2)
+    later.log_metrics({"test/macro_f1": 0.5}, step=2)
+    again = CurveLogger(save_dir=str(tmp_path))
+    again.log_metrics({"train/macro_f1": 0.8}, step=2)
+    found = rows(again.path)
+    assert [row["loss"] for row in found if row["loss"]] == ["0.25", "0.5"]
+    assert [row["train/macro_f1"] for row in found if row["train/macro_f1"]] == ["0.8"]
+    assert {row["test/macro_f1"] for row in found} == {"", "0.5"}
+
+
 def test_a_resumed_run_keeps_earlier_rows_and_writes_the_others_again(tmp_path: Path) -> None:
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()

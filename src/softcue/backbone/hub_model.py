@@ -18,7 +18,7 @@ WEIGHTS = (
 OTHERS = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
-    "adapter_config.json",
+    *("chat_template.jinja", "adapter_config.json"),
 )
 
 

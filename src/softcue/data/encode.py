@@ -78,7 +78,7 @@ class Encoder:
     ) -> None:
         self.template = template if turn is None else turn.around(template)
         self.tokenizer, self._targets_apart = tokenizer, targets_apart
-        self.front, back = _special_tokens(tokenizer)
+        self.front, back = special_tokens(tokenizer)
         """The special tokens that the tokenizer puts in front of a text."""
         self._back = back if targets_apart else []
         self._rows = RowTokenizer(tokenizer)
@@ -272,7 +272,7 @@ def _piece(part: Words | Column, fields: Fields) -> Piece:
     return Piece(text=fields[part.name], is_template=False)
 
 
-def _special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+def special_tokens(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
     """The special tokens that this tokenizer itself puts in front of a text and behind it."""
     encoding = tokenizer("a", return_special_tokens_mask=True)
     ids: list[int] = encoding["input_ids"]

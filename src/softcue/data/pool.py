@@ -189,6 +189,11 @@ def _labelled(examples: Sequence[Example], task: Task) -> Columns:
             )
     columns = _texts(examples, task)
     if isinstance(task, TextTask):
+        for example in examples:
+            if not example.references:
+                raise DataError(
+                    f"{example.where} has no text in {list(task.target.columns)}. Fill it, or delete the row."
+                )
         columns["label"] = ["text"] * len(examples)
         columns[REFERENCES] = [json.dumps(example.references, ensure_ascii=False) for example in examples]
     else:

@@ -64,4 +64,4 @@ def percentiles(norm_P: Tensor, norm_V: Tensor) -> Tensor:
 
 def quantiles(norms: Tensor) -> Tensor:
     """The `LEVELS` of the last dimension, which becomes Q."""
-    return norms.quantile(torch.tensor(LEVELS), dim=-1).movedim(0, -1)
+    return norms.quantile(torch.tensor(LEVELS, device=norms.device), dim=-1).movedim(0, -1)

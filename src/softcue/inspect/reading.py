@@ -167,8 +167,9 @@ def _embeddings(
     trained: TrainedPrompt, now: Vectors, before: Vectors | None, *, num_nearest: int
 ) -> Embeddings:
     lm, (vectors_PD,) = trained.lm, now
-    norm_V, norm_P = norms(lm.spec.embedding_VD), vectors_PD.norm(dim=1)
-    ids, cosines = (t.tolist() for t in nearest(vectors_PD, lm.spec.embedding_VD, count=num_nearest))
+    embedding_VD = lm.spec.embedding_VD.cpu()
+    norm_V, norm_P = norms(embedding_VD), vectors_PD.norm(dim=1)
+    ids, cosines = (t.tolist() for t in nearest(vectors_PD, embedding_VD, count=num_nearest))
     return Embeddings(
         nearest=tuple(
             tuple(

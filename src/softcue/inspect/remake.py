@@ -142,7 +142,7 @@ def start_of(prompt: TrainedPrompt) -> PromptBank:
             submodules=None if prompt.bank.decoder_embeddings_TPD is None else 2,
             attentions=prompt.bank.attentions,
         )
-        bank: PromptBank = made.eval()()
+        bank: PromptBank = made.cpu().eval()()
         start = bank.detach().to(torch.device("cpu"))
         return start.member(prompt.parts.position) if start.num_prompts > 1 else start
 

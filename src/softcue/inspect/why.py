@@ -68,7 +68,7 @@ def _norms(trained: TrainedPrompt, bank: PromptBank, view: TextView) -> Symptom 
     if bank.embeddings_TPD is not None:
         # Behind the prompt's own there may be rows' words.
         own = bank.embeddings_TPD[:, : view.attention_LP.shape[1]].flatten(0, 1).norm(dim=1)
-        usual, what = norms(trained.lm.spec.embedding_VD), "words'"
+        usual, what = norms(trained.lm.spec.embedding_VD.cpu()), "words'"
     else:
         assert bank.keys_TLHPK is not None, "a prompt has one of the two"
         # Layers differ, so each is measured in medians of its own text.

@@ -19,9 +19,9 @@ from softcue.runs.atomic import write_atomic
 PROMPT = ("prompt.safetensors",)
 ADAPTER = ("adapter_config.json", "adapter_model.*")
 MODEL = (
-    *("config.json", "*.safetensors", "*.bin", "*.pt", "*.gguf"),
+    *("config.json", "generation_config.json", "*.safetensors", "*.bin", "*.pt", "*.gguf"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.*", "merges.txt", "*.model"),
+    *("vocab.*", "merges.txt", "*.model", "chat_template.jinja"),
 )
 """The files that determine the content of a folder, for each kind of folder."""
 

@@ -115,7 +115,7 @@ def reporting(trial: FrozenTrial | Trial, journal: Path, metric: str) -> list[st
 def tell(study: optuna.Study, trial: int, job: JobState, score: float | None) -> None:
     """Record a trial's result in the study; an interrupted one stays, to be resumed at the next start."""
     if score is not None:
-        study.tell(trial, score)
+        study.tell(trial, score, skip_if_finished=True)  # another process may have been first
     elif job.state == "complete":
         names = sorted(
             {f"{part}/{name}" for r in job.records for part in r.metrics for name in r.metrics[part]}
@@ -124,7 +124,8 @@ def tell(study: optuna.Study, trial: int, job: JobState, score: float | None) ->
             f"{job.first_run_id} lacks the metric of the search; choose one of {', '.join(names)}."
         )
     elif job.has_ended:
-        study.tell(trial, state=TrialState.PRUNED if job.state == "pruned" else TrialState.FAIL)
+        state = TrialState.PRUNED if job.state == "pruned" else TrialState.FAIL
+        study.tell(trial, state=state, skip_if_finished=True)
 
 
 def study_table(study: optuna.Study, *, title: str, metric: Metric) -> Table[FrozenTrial]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from softcue.backbone.base import Backbone
 from softcue.backbone.scoring import TargetScores
 from softcue.contracts import Batch, Choices, Ids, PaddedRows, PromptBank
+from softcue.data.encode import special_tokens
 from softcue.errors import ConfigError
 from softcue.evaluation.scoring import Scoring
 from softcue.training.distillation import divergence
@@ -51,7 +52,9 @@ class ContextDistillation(Objective):
     @torch.no_grad()
     def _run_teacher(self, lm: Backbone, row: Batch) -> Tensor:
         own = tuple(token for token in row.rows[0] if token >= 0)
-        told = (*lm.spec.tokenize(self.text), *own)
+        front, _ = special_tokens(lm.tokenizer)
+        # As if the text were a part of the row: what starts every row comes first, once.
+        told = (*own[: len(front)], *lm.spec.tokenize(self.text), *own[len(front) :])
         longest = len(told) + max(map(len, row.choices[0]))
         if longest > lm.spec.max_positions:
             raise ConfigError(

@@ -80,6 +80,11 @@ class Distillation(Objective):
         self.logits, self.hidden = logits, hidden
         self.label_loss = LanguageModelLoss()
         self.teachers = Teachers(teachers, layout=layout)
+        if self.teachers.bank.num_prompts != len(teachers):
+            raise ConfigError(
+                f"objective.teachers are {len(teachers)} runs with {self.teachers.bank.num_prompts} prompts, "
+                "and each task is taught by one; give runs of a single prompt."
+            )
         self._states_of: dict[RowKey, Tensor] = {}
 
     def __call__(self, lm: Backbone, bank: PromptBank, batch: Batch, scoring: Scoring) -> BatchLoss:

@@ -53,6 +53,8 @@ class EvolutionLearner(PromptLearner):
     def _fit(self, checkpoint: Path) -> Fitted | TrainingError:
         began = time.perf_counter()
         log.info(parameters_line(self.parameters))
+        if self.parameters.trainable == 0:
+            return Fitted(training=None, seconds=0.0)
         parameters = list(self.member.prompt.parameters())
         start = parameters_to_vector(parameters).detach().numpy().astype(np.float64)
         search = self.evolution.search(start, seed=self.member.seed)

@@ -72,9 +72,6 @@ class InContextLearner(LMLearner):
         return sorted(result, key=lambda example: len(example.ids))
 
     def _demonstrations(self, data: PromptData) -> list[Ids]:
-        """Each training row with its label and the separator, without the tokens that start a text."""
-        front, separator = len(data.encoder.front), self.lm.spec.tokenize(self.chooser.separator)
-        return [
-            (*example.ids[front:], *example.choices[example.target], *separator)
-            for example in data.examples("train")
-        ]
+        """Each training row with its label and the separator, without the tokens around a whole text."""
+        separator = self.lm.spec.tokenize(self.chooser.separator)
+        return [(*one.ids, *one.label, *separator) for one in data.demonstrations()]

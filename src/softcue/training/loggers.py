@@ -57,9 +57,7 @@ class CurveLogger(_NamelessLogger):
         if "epoch" in metrics:
             row["epoch"] = str(int(metrics["epoch"]))
         if self._columns is None:
-            # A resumed run repeats the steps from this one on, so rows of an earlier process go.
-            earlier = [old for old in self._rows() if int(old["step"]) < int(step or 0)]
-            self._rewrite([*earlier, row])
+            self._rewrite([*(old for old in self._rows() if not _is_repeated(old, by=row)), row])
         elif set(row) <= set(self._columns):
             try:
                 with self.path.open("a", newline="") as file:
@@ -84,6 +82,17 @@ class CurveLogger(_NamelessLogger):
         self._columns = sorted({name for row in rows for name in row})
         header = dict(zip(self._columns, self._columns, strict=True))
         write_atomic(self.path, _lines([header, *rows], self._columns))
+
+
+def _is_repeated(old: CurveRow, *, by: CurveRow) -> bool:
+    """Whether a row of an earlier process goes when a process writes its first.
+
+    A resumed run trains again from a step on, and writes the rows of that step and all later ones again.
+    Scores, which have no epoch, replace earlier ones of the same metrics.
+    """
+    if "epoch" in by:
+        return int(old["step"]) >= int(by["step"])
+    return set(old) == set(by)
 
 
 class JointLogger(_NamelessLogger):

@@ -23,7 +23,7 @@ from softcue.evaluation.scoring import Scoring
 from softcue.runs.record import Parameters
 from softcue.training.learner import Fitted, LMLearner, only_task
 from softcue.training.progress import hidden
-from softcue.training.text_baseline import from_probabilities
+from softcue.training.text_baseline import SeenClasses, from_probabilities
 
 
 class ProbeLearner(LMLearner):
@@ -52,9 +52,8 @@ class ProbeLearner(LMLearner):
     def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
         known = self._train_BD if rows == "train" else None
         states_BD = self.states(rows) if known is None else known
-        return [from_probabilities(self.classifier.probabilities(states_BD), data.targets(rows))] * len(
-            scorings
-        )
+        probability_BC = self._seen.spread(self.classifier.probabilities(states_BD))
+        return [from_probabilities(probability_BC, data.targets(rows))] * len(scorings)
 
     @torch.no_grad()
     def states(self, rows: Rows) -> NDArray[np.float32]:
@@ -72,5 +71,6 @@ class ProbeLearner(LMLearner):
     def _fit(self) -> Fitted:
         began = time.perf_counter()
         self._train_BD = self.states("train")
-        self.classifier.fit(self._train_BD, self.data.targets("train"))
+        self._seen = SeenClasses.of(self.data)
+        self.classifier.fit(self._train_BD, self._seen.numbered(self.data.targets("train")))
         return Fitted(training=None, seconds=time.perf_counter() - began)

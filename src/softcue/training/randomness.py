@@ -43,6 +43,8 @@ def set_generators(states: dict[str, Any]) -> None:
     """Restore the states that `generators` returned."""
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+        # A resumed run may see fewer devices than before, or more.
+        for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])  # noqa: NPY002

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softcue.errors import RunError
+from softcue.errors import RunBusyError, RunError
 from softcue.runs.provenance import git_state, hardware, utc_now, versions
 from softcue.runs.record import (
     Calibration,
@@ -99,11 +99,17 @@ class Recorder:
         )
 
     def record_refusal(self, error: Exception) -> None:
-        """Write the record of a run that cannot start."""
+        """Write the record of a run that cannot start; one that has trained, or runs now, keeps its own."""
+        folder = self.run.folder
         try:
-            self.run.folder.create()
-            self.record = replace(self.record, status="failed", error=_failure(error))
-            self._write()
+            with folder.lock(wait_s=0):
+                earlier = folder.record()
+                if earlier is not None and (earlier.training or earlier.metrics):
+                    return
+                self.record = replace(self.record, status="failed", error=_failure(error))
+                self._write()
+        except RunBusyError:
+            return
         except RunError as unwritable:
             log.warning("%s", unwritable)
 

@@ -61,6 +61,8 @@ def evaluate(
         for at, suffix in enumerate(scorings):
             by_task: dict[str, dict[str, float]] = {}
             for name, task in data.tasks.items():
+                if not task.ids(part):
+                    continue  # of several tasks, some may have no rows of a part
                 rows = predicts[name](part)[at]
                 if calibration := calibrations.get(f"{name}{suffix}"):
                     rows = rows.calibrated(calibration)
@@ -70,7 +72,7 @@ def evaluate(
                 if part != "unlabelled":
                     by_task[name] = result.metrics
                     _log(file_name, by_task[name])
-            metrics |= _by_part(f"{part}{suffix}", by_task)
+            metrics |= _by_part(f"{part}{suffix}", by_task, num_tasks=len(predicts))
         if part in metrics:
             learner.log({f"{part}/{name}": value for name, value in metrics[part].items()})
     return Evaluation(metrics=metrics, calibrations=calibrations)
@@ -133,11 +135,13 @@ def _calibrations(
     return chosen
 
 
-def _by_part(part: str, by_task: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+def _by_part(
+    part: str, by_task: Mapping[str, dict[str, float]], *, num_tasks: int
+) -> dict[str, dict[str, float]]:
     if not by_task:
         return {}
     mean = mean_metrics(list(by_task.values()))
-    if len(by_task) == 1:
+    if num_tasks == 1:
         return {part: mean}
     _log(f"{part}, mean of {len(by_task)} tasks", mean)
     return {part: mean, **{f"{part}/{name}": metrics for name, metrics in by_task.items()}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -41,13 +42,39 @@ class TextBaseline(Learner):
         return Parameters(trainable=count, shipped=count, total=count)
 
     def predict(self, data: PromptData, rows: Rows, scorings: Sequence[Scoring]) -> list[Predictions]:
-        probability_BC = self.classifier.probabilities(data.texts(rows))
-        return [from_probabilities(probability_BC, data.targets(rows))] * len(scorings)
+        probability_BP = self.classifier.probabilities(data.texts(rows))
+        return [from_probabilities(self._seen.spread(probability_BP), data.targets(rows))] * len(scorings)
 
     def _fit(self) -> Fitted:
         began = time.perf_counter()
-        self.classifier.fit(self.data.texts("train"), self.data.targets("train"))
+        self._seen = SeenClasses.of(self.data)
+        self.classifier.fit(self.data.texts("train"), self._seen.numbered(self.data.targets("train")))
         return Fitted(training=None, seconds=time.perf_counter() - began)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenClasses:
+    """The P of C classes that training rows have, which a classifier numbers from 0; others get 0."""
+
+    index_P: NDArray[np.int64]
+    num_classes: int
+
+    @classmethod
+    def of(cls, data: PromptData) -> SeenClasses:
+        """Those of a task's training rows."""
+        index_P = np.unique(np.asarray(data.targets("train"), dtype=np.int64))
+        return cls(index_P=index_P, num_classes=len(data.task.classes))
+
+    def numbered(self, targets: Sequence[int]) -> list[int]:
+        """Targets by their place among the seen classes."""
+        found: list[int] = np.searchsorted(self.index_P, targets).tolist()
+        return found
+
+    def spread(self, probability_BP: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities of the seen classes as those of all classes: [B, C]."""
+        probability_BC = np.zeros((len(probability_BP), self.num_classes))
+        probability_BC[:, self.index_P] = probability_BP
+        return probability_BC
 
 
 def from_probabilities(probability_BC: NDArray[np.float64], targets: Sequence[int]) -> Predictions:
