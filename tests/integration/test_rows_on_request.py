@@ -68,9 +68,8 @@ def test_a_class_that_no_row_has_is_scored_as_any_other(compose: Compose, method
     classes = ["data.task.classes=[good,absent,bad,last]", "data.task.verbalizer=null"]
     folder = train_one(compose(*classes, f"prompt={method}"))
     predictions = pd.read_parquet(folder.predictions_path("test"))
-    names = [name for name in predictions if str(name).startswith("p(") or "absent" in str(name)]
-    assert any("absent" in str(name) for name in names)
-    assert 0 <= record_of(folder).metrics["test"]["macro_f1"] <= 1
+    assert any("absent" in str(name) for name in predictions)
+    assert 0 <= (record_of(folder).metrics["test"]["macro_f1"] or -1) <= 1
 
 
 def test_a_part_that_only_some_tasks_have_is_scored_for_those(
